@@ -1,0 +1,85 @@
+package frame
+
+// Reason says why a frame was dropped. The same words label the metrics, the
+// table of `show drops`, a capture's comments and a trace.
+type Reason uint8
+
+const (
+	NotDropped Reason = iota
+
+	// On the way in.
+	Malformed     // shorter than an Ethernet header, or its headers lie about their length
+	BadSource     // source MAC is zero or has the group bit
+	OwnSource     // source MAC is one of the segment's own
+	StaticSource  // source MAC is statically bound elsewhere
+	PortIsolated  // both ports are isolated from each other
+	OuterShort    // a datagram too short for a VXLAN header and a frame
+	OuterNoVNI    // a VXLAN header without the I flag
+	OuterReserved // reserved bits set, with strict checking
+	OuterSelf     // a tunnel packet with our own address as its source
+	UnknownVNI    // no such segment here
+	UnknownPeer   // the sending VTEP is not one of the segment's
+	OuterECN      // congestion mark on a packet that cannot carry it (RFC 6040)
+	TooDeep       // VXLAN in VXLAN to ourselves
+
+	// On the way out.
+	Hairpin     // the way out is the way in
+	NoWayOut    // nobody to send it to
+	PortDown    // the port it belongs to is down
+	PortFull    // the port's queue is full
+	PortError   // the port refused it
+	TooBig      // longer than the way out carries
+	TunnelFull  // the socket's buffer is full
+	TunnelError // the socket refused it
+
+	// In a responder.
+	NotForService // to the service address, of a kind it does not answer
+	DHCPQueueFull // more requests than the DHCP service can take
+	DHCPMalformed // not a DHCP message that can be read
+	DHCPIgnored   // a message that RFC 2131 says to leave unanswered
+	DHCPNoLease   // the lease could not be made durable, or the pool is empty
+
+	reasonCount
+)
+
+// Reasons is the number of reasons, NotDropped included: the length of an array
+// of counters indexed by Reason.
+const Reasons = int(reasonCount)
+
+var reasonNames = [Reasons]string{
+	NotDropped:    "none",
+	Malformed:     "malformed",
+	BadSource:     "bad_source",
+	OwnSource:     "own_source",
+	StaticSource:  "static_source",
+	PortIsolated:  "port_isolated",
+	OuterShort:    "outer_short",
+	OuterNoVNI:    "outer_no_vni",
+	OuterReserved: "outer_reserved",
+	OuterSelf:     "outer_self",
+	UnknownVNI:    "unknown_vni",
+	UnknownPeer:   "unknown_peer",
+	OuterECN:      "outer_ecn",
+	TooDeep:       "too_deep",
+	Hairpin:       "hairpin",
+	NoWayOut:      "no_way_out",
+	PortDown:      "port_down",
+	PortFull:      "port_full",
+	PortError:     "port_error",
+	TooBig:        "too_big",
+	TunnelFull:    "tunnel_full",
+	TunnelError:   "tunnel_error",
+	NotForService: "not_for_service",
+	DHCPQueueFull: "dhcp_queue_full",
+	DHCPMalformed: "dhcp_malformed",
+	DHCPIgnored:   "dhcp_ignored",
+	DHCPNoLease:   "dhcp_no_lease",
+}
+
+// String is the reason's word: lower case, digits and underscores only.
+func (r Reason) String() string {
+	if int(r) < Reasons {
+		return reasonNames[r]
+	}
+	return "unknown"
+}

@@ -1,0 +1,69 @@
+// Package tap opens TAP devices and moves frames in and out of them. It is one
+// of the two places that touch the operating system; taptest has its double.
+package tap
+
+import (
+	"errors"
+	"net"
+
+	"github.com/uvtep/uvtep/internal/frame"
+)
+
+// Config describes a TAP device and where its kernel side belongs.
+type Config struct {
+	Name   string           // created if it is not there; at most 15 bytes
+	NetNS  string           // name under /run/netns or a path; the kernel side is moved there; "" = stay
+	Rename string           // its name there, or here if NetNS is empty; "" = keep
+	MAC    net.HardwareAddr // hardware address of the kernel side; nil = the kernel's choice
+	Bridge string           // Linux bridge that the kernel side is enslaved to, in the namespace it ends up in
+	MTU    int              // MTU of the kernel side, bytes
+	Queues int              // as many as there are workers; a device that has one queue only yields one
+}
+
+// Device is an open TAP device.
+//
+// A device that Open created is gone after Close, wherever it was moved; one
+// that was there before stays as it was found, namespace, name and all.
+type Device interface {
+	// Name is the name it was opened by, which stays its name for users even
+	// where the kernel side was renamed.
+	Name() string
+	// Queues are the device's queues, at least one. Their number never changes.
+	Queues() []Queue
+	// SetMTU changes the MTU of the kernel side, bytes.
+	SetMTU(mtu int) error
+	// Close is called once no worker uses a queue any more.
+	Close() error
+}
+
+// Queue is one queue of a device. Read is called by one worker at a time, Write
+// by any number of them at once. Neither blocks.
+type Queue interface {
+	// Fd is readable when Read has something; it stays the queue's.
+	Fd() int
+	// Read appends frames to b until b is full or nothing is there, and returns
+	// how many it appended. ErrGone means that the device has vanished and
+	// never comes back; any other error concerns this call only.
+	Read(b *frame.Batch) (int, error)
+	// Write sends the frames in order. One that cannot be sent gets the verdict
+	// Dropped with PortFull, PortDown, TooBig or PortError, and the others go
+	// on; it returns how many were sent. The frames' bytes are the caller's
+	// again when it returns. A frame that is to go to several ports is written
+	// to each in turn, so a verdict is all that Write may change in it.
+	Write(frames []*frame.Frame) int
+}
+
+// Errors that Open and Read return, to be told apart by errors.Is. The text
+// around them says which device and what to do.
+var (
+	ErrGone       = errors.New("the TAP device has vanished")
+	ErrBusy       = errors.New("the TAP device is held by another program")
+	ErrNotTAP     = errors.New("an interface of that name exists and is no TAP device")
+	ErrNoTUN      = errors.New("/dev/net/tun is missing")
+	ErrPermission = errors.New("not permitted (CAP_NET_ADMIN is needed)")
+	ErrNoNetNS    = errors.New("no such network namespace")
+	ErrNoBridge   = errors.New("no such bridge")
+)
+
+// Opener opens a device: Open of this package, or a double.
+type Opener func(Config) (Device, error)
