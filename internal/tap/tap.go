@@ -16,7 +16,7 @@ type Config struct {
 	Rename string           // its name there, or here if NetNS is empty; "" = keep
 	MAC    net.HardwareAddr // hardware address of the kernel side; nil = the kernel's choice
 	Bridge string           // Linux bridge that the kernel side is enslaved to, in the namespace it ends up in
-	MTU    int              // MTU of the kernel side, bytes
+	MTU    int              // MTU of the kernel side, bytes; 0 = as it is
 	Queues int              // as many as there are workers; a device that has one queue only yields one
 }
 
@@ -42,8 +42,11 @@ type Queue interface {
 	// Fd is readable when Read has something; it stays the queue's.
 	Fd() int
 	// Read appends frames to b until b is full or nothing is there, and returns
-	// how many it appended. ErrGone means that the device has vanished and
-	// never comes back; any other error concerns this call only.
+	// how many it appended, also along with an error. ErrGone means that the
+	// device has vanished and never comes back (Fd then reports an error
+	// condition for ever); any other error concerns this call only. A frame that
+	// fills its buffer to the last byte may have been cut off: it comes empty,
+	// with the verdict Dropped and TooBig.
 	Read(b *frame.Batch) (int, error)
 	// Write sends the frames in order. One that cannot be sent gets the verdict
 	// Dropped with PortFull, PortDown, TooBig or PortError, and the others go
@@ -65,5 +68,7 @@ var (
 	ErrNoBridge   = errors.New("no such bridge")
 )
 
-// Opener opens a device: Open of this package, or a double.
+// Opener opens a device: Open of this package, or a double. The queues of a
+// double have an Fd of -1 and a method Notify(wake func()) instead, which sets
+// what is called whenever Read may have something.
 type Opener func(Config) (Device, error)

@@ -1,0 +1,221 @@
+package tap
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"strings"
+	"syscall"
+
+	"github.com/songgao/water"
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+)
+
+// device is a TAP device of this kernel.
+type device struct {
+	name   string
+	queues []Queue
+	fds    []int
+
+	// found is how a device that was there before looked, nil for one that
+	// Open created. home is the namespace it was found in; it is held open only
+	// where the device was moved away.
+	found *look
+	home  netns.NsHandle
+}
+
+// Open opens the TAP device, creating it if it is not there, and puts its
+// kernel side where Config says. It works in the network namespace of the
+// calling thread. If anything fails, everything is as it was before.
+//
+// A device that is moved to another namespace loses its addresses and routes:
+// so the kernel does it. Where IPv6 is not turned off for it, the kernel sends
+// router solicitations and MLD reports through a device that is up, and a
+// worker sees them as it sees any other frame.
+func Open(cfg Config) (Device, error) {
+	// The namespace is a property of the thread.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+
+	d, err := open(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("tap %s: %w", cfg.Name, err)
+	}
+	return d, nil
+}
+
+func open(cfg Config) (*device, error) {
+	for _, name := range []string{cfg.Name, cfg.Rename} {
+		if err := checkName(name); err != nil {
+			return nil, err
+		}
+	}
+	if cfg.Name == "" {
+		return nil, errors.New("a TAP device needs a name")
+	}
+	to, err := openNetNS(cfg.NetNS)
+	if err != nil {
+		return nil, err
+	}
+	if to.IsOpen() {
+		defer to.Close()
+	}
+	found, err := find(cfg.Name)
+	if err != nil {
+		return nil, err
+	}
+
+	d := &device{name: cfg.Name, home: netns.None()}
+	if found != nil {
+		d.found = found
+	}
+	err = d.openQueues(max(1, cfg.Queues))
+	if err == nil {
+		err = d.place(cfg, to)
+	}
+	if err != nil {
+		// What failed is told; that undoing it failed as well is told with it.
+		return nil, errors.Join(err, d.Close())
+	}
+	return d, nil
+}
+
+// checkName refuses what the kernel refuses, and the pattern "%d" that it would
+// expand.
+func checkName(name string) error {
+	switch {
+	case len(name) >= unix.IFNAMSIZ:
+		return fmt.Errorf("%q is too long for the name of an interface; use at most %d bytes", name, unix.IFNAMSIZ-1)
+	case name == ".", name == "..", strings.ContainsAny(name, "/:% \t\n\r\v\f"):
+		return fmt.Errorf("%q is no name for an interface; use letters, digits, dots, dashes", name)
+	}
+	return nil
+}
+
+// find returns how the device of that name looks, nil if there is none.
+func find(name string) (*look, error) {
+	link, err := netlink.LinkByName(name)
+	if errors.As(err, &netlink.LinkNotFoundError{}) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("look for it: %w", err)
+	}
+	tun, ok := link.(*netlink.Tuntap)
+	if !ok || tun.Mode != netlink.TUNTAP_MODE_TAP {
+		kind := link.Type()
+		if ok {
+			kind = "tun"
+		}
+		return nil, fmt.Errorf("%w (its kind is %s); choose another name", ErrNotTAP, kind)
+	}
+	// One that does not persist lives by the program that holds it, even where
+	// it has room for another queue of ours.
+	if tun.NonPersist || tun.Queues > 0 {
+		return nil, busy(name)
+	}
+	return &look{
+		attrs: *tun.Attrs(),
+		multi: tun.Flags&netlink.TUNTAP_MULTI_QUEUE != 0,
+	}, nil
+}
+
+// openQueues opens n queues, or the one that a found device has.
+func (d *device) openQueues(n int) error {
+	multi := n > 1
+	if d.found != nil {
+		multi = d.found.multi
+	}
+	if !multi {
+		n = 1
+	}
+	for range n {
+		fd, err := openQueue(d.name, multi, d.found != nil)
+		if err != nil {
+			return err
+		}
+		d.fds = append(d.fds, fd)
+		d.queues = append(d.queues, &queue{fd: fd})
+	}
+	// Offloads outlast the program that turned them on, and frames without a
+	// virtio header cannot carry them.
+	if err := unix.IoctlSetInt(d.fds[0], unix.TUNSETOFFLOAD, 0); err != nil {
+		return fmt.Errorf("turn its offloads off: %w", err)
+	}
+	return nil
+}
+
+// openQueue opens one queue and returns its descriptor, which does not block
+// and is not known to the runtime's poller.
+func openQueue(name string, multi, persist bool) (int, error) {
+	// The library does not set close-on-exec: no fork until it is set.
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+
+	// Persist says what the device's persistence will be, not what this program
+	// wants of it: a found device keeps it.
+	ifce, err := water.New(water.Config{
+		DeviceType: water.TAP,
+		PlatformSpecificParams: water.PlatformSpecificParams{
+			Name: name, MultiQueue: multi, Persist: persist,
+		},
+	})
+	switch {
+	case err == nil:
+	case errors.Is(err, unix.EBUSY):
+		return -1, busy(name)
+	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES):
+		return -1, fmt.Errorf("%w; run as root or grant the capability", ErrPermission)
+	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENODEV), errors.Is(err, unix.ENXIO):
+		return -1, fmt.Errorf(`%w; load it with "modprobe tun", or pass it into the container`, ErrNoTUN)
+	default:
+		return -1, fmt.Errorf("open /dev/net/tun: %w", err)
+	}
+	defer ifce.Close()
+
+	conn, err := ifce.ReadWriteCloser.(*os.File).SyscallConn()
+	if err != nil {
+		return -1, err
+	}
+	fd := -1
+	if ctlErr := conn.Control(func(f uintptr) {
+		fd, err = unix.FcntlInt(f, unix.F_DUPFD_CLOEXEC, 0)
+	}); ctlErr != nil {
+		return -1, ctlErr
+	}
+	if err != nil {
+		return -1, fmt.Errorf("dup: %w", err)
+	}
+	if err := unix.SetNonblock(fd, true); err != nil {
+		unix.Close(fd)
+		return -1, fmt.Errorf("do not block: %w", err)
+	}
+	return fd, nil
+}
+
+func (d *device) Name() string    { return d.name }
+func (d *device) Queues() []Queue { return d.queues }
+
+// Close implements Device.
+func (d *device) Close() error {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+
+	var err error
+	if d.found != nil && len(d.fds) > 0 {
+		if err = d.restore(); err != nil {
+			err = fmt.Errorf("tap %s: put it back as it was found: %w", d.name, err)
+		}
+	}
+	if d.home.IsOpen() {
+		d.home.Close()
+	}
+	for _, fd := range d.fds {
+		unix.Close(fd)
+	}
+	d.fds = nil
+	return err
+}
