@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -154,7 +155,7 @@ func (ns *NS) Addr(dev, prefix string) {
 	ns.Exec("ip", "addr", "add", prefix, "dev", dev)
 }
 
-// Links are the names of the namespace's interfaces, loopback aside.
+// Links are the names of the namespace's interfaces, sorted, loopback aside.
 func (ns *NS) Links() []string {
 	ns.t.Helper()
 	var names []string
@@ -165,6 +166,7 @@ func (ns *NS) Links() []string {
 			names = append(names, name)
 		}
 	}
+	slices.Sort(names)
 	return names
 }
 
