@@ -1,0 +1,38 @@
+GO ?= go
+
+.PHONY: all build test deps lint unit race clean
+
+all: build
+
+build:
+	CGO_ENABLED=0 $(GO) build ./...
+
+# Everything that has to pass: lint, then the tests, then again with the race
+# detector where goroutines meet.
+test: deps lint unit race
+
+# What the tests need from the distribution, by command and package.
+TEST_NEEDS = ip:iproute2 gcc:gcc
+
+deps:
+	@missing=""; for need in $(TEST_NEEDS); do \
+	  command -v $${need%%:*} >/dev/null || missing="$$missing $${need#*:}"; done; \
+	if [ -n "$$missing" ]; then \
+	  echo "the tests need these packages, which are being installed:$$missing"; \
+	  sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
+	  $$sudo apt-get update -qq && $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq libc6-dev $$missing; \
+	fi
+
+lint:
+	@out="$$(gofmt -l .)"; if [ -n "$$out" ]; then echo "gofmt would change:" $$out >&2; exit 1; fi
+	$(GO) vet ./...
+	$(GO) tool staticcheck ./...
+
+unit:
+	$(GO) test -count=1 ./...
+
+race:
+	$(GO) test -count=1 -race ./...
+
+clean:
+	rm -rf bin dist
