@@ -1,0 +1,106 @@
+package config
+
+import (
+	"net/netip"
+	"strconv"
+	"strings"
+)
+
+// config turns the raw file into its typed form, noting every fault on the way.
+func (s *source) config(raw *rawConfig) *Config {
+	c := &Config{
+		Underlay: s.underlay("underlay", &raw.Underlay),
+		Workers:  int(s.integer("workers", raw.Workers, 0, 1024, 0)),
+		Offload:  oneOf(s, "offload", raw.Offload, string(raw.Offload), OffloadAuto),
+		State:    s.nonEmpty("state", raw.State, DefaultState),
+		API:      s.api("api", &raw.API),
+	}
+	for i := range raw.Segments {
+		c.Segments = append(c.Segments, s.segment(path("segments").index(i), &raw.Segments[i], &c.Underlay))
+	}
+	s.acrossSegments(c.Segments)
+	return c
+}
+
+func (s *source) underlay(p path, raw *rawUnderlay) Underlay {
+	u := Underlay{
+		Port:     uint16(s.integer(p.key("port"), raw.Port, 1, 65535, DefaultPort)),
+		Accept:   oneOf(s, p.key("accept"), raw.Accept, string(raw.Accept), AcceptPeers),
+		Checksum: s.boolean(raw.Checksum, true),
+		TTL:      TTL{Value: DefaultTTL},
+		TOS:      TOS{Inherit: true},
+		Strict:   raw.Strict,
+	}
+	u.Device, _ = s.ifname(p.key("device"), raw.Device)
+	s.missing(p.key("local"), "this VTEP's address is needed, such as 10.9.0.1")
+	if a, ok := s.addr(p.key("local"), string(raw.Local)); ok {
+		switch {
+		case a.IsUnspecified():
+			s.fault(p.key("local"), "%s is no address of a host: name one of this host's", a)
+		case a.IsMulticast() || a == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
+			s.fault(p.key("local"), "%s is a group's address: name one of this host's", a)
+		default:
+			u.Local = a
+		}
+	}
+	if n, word, ok := s.integerOr(p.key("ttl"), raw.TTL, string(raw.TTL), 1, 255); ok {
+		u.TTL = TTL{Inherit: word, Value: uint8(n)}
+	}
+	if n, word, ok := s.integerOr(p.key("tos"), raw.TOS, string(raw.TOS), 0, 255); ok {
+		if n&3 != 0 {
+			s.fault(p.key("tos"), "%d sets the two ECN bits, which follow RFC 6040: %d is without them", n, n&^3)
+		}
+		u.TOS = TOS{Inherit: word, Value: uint8(n)}
+	}
+	u.SourcePorts = s.sourcePorts(p.key("source_ports"), &raw.SourcePorts)
+	return u
+}
+
+func (s *source) sourcePorts(p path, raw *rawSourcePorts) SourcePorts {
+	out := SourcePorts{Low: DefaultSourceLow, High: DefaultSourceHigh}
+	if at := p.key("range"); s.has(at) {
+		lo, hi, _ := strings.Cut(string(raw.Range), "-")
+		low, err1 := strconv.ParseUint(lo, 10, 16)
+		high, err2 := strconv.ParseUint(hi, 10, 16)
+		switch {
+		case err1 != nil || err2 != nil || low == 0:
+			s.fault(at, "%q is not a range of ports such as 49152-65535", string(raw.Range))
+		case low > high:
+			s.fault(at, "%s ends before it begins", raw.Range)
+		default:
+			out.Low, out.High = uint16(low), uint16(high)
+		}
+	}
+	room := int64(out.High-out.Low) + 1
+	out.Count = int(s.integer(p.key("count"), raw.Count, 1, 256, min(DefaultSourceCount, room)))
+	if int64(out.Count) > room {
+		s.fault(p.key("count"), "%d source ports do not fit in %d-%d", out.Count, out.Low, out.High)
+	}
+	return out
+}
+
+func (s *source) api(p path, raw *rawAPI) API {
+	a := API{
+		Socket:         s.nonEmpty(p.key("socket"), raw.Socket, DefaultSocket),
+		SocketExplicit: s.has(p.key("socket")),
+		HTTP:           DefaultHTTP,
+		HTTPExplicit:   s.has(p.key("http")),
+	}
+	if len(a.Socket) > 107 {
+		s.fault(p.key("socket"), "has %d bytes; a unix socket's path has at most 107", len(a.Socket))
+	}
+	if !a.HTTPExplicit {
+		return a
+	}
+	a.HTTP = *raw.HTTP
+	if a.HTTP == "" {
+		return a
+	}
+	switch at, err := netip.ParseAddrPort(a.HTTP); {
+	case err != nil:
+		s.fault(p.key("http"), "%q is not an address and port such as %s; \"\" is off", a.HTTP, DefaultHTTP)
+	case !at.Addr().IsLoopback():
+		s.fault(p.key("http"), "%s is not a loopback address: the HTTP API has no passwords and stays on the host", at.Addr())
+	}
+	return a
+}

@@ -1,0 +1,175 @@
+package config
+
+import (
+	"fmt"
+	"net/netip"
+	"regexp"
+	"strings"
+	"time"
+)
+
+var (
+	nameForm   = regexp.MustCompile(namePattern)
+	domainForm = regexp.MustCompile(domainPattern)
+	hexForm    = regexp.MustCompile(hexPattern)
+)
+
+func (s *source) segment(p path, raw *rawSegment, u *Underlay) Segment {
+	s.missing(p.key("vni"), "the segment's VXLAN network identifier is needed")
+	seg := Segment{
+		VNI:      uint32(s.integer(p.key("vni"), raw.VNI, 1, MaxVNI, 0)),
+		MTU:      int(s.integer(p.key("mtu"), raw.MTU, 68, 65535, 0)),
+		Learning: s.boolean(raw.Learning, true),
+		Ageing:   s.duration(p.key("ageing"), raw.Ageing, time.Second, 8760*time.Hour, time.Millisecond, DefaultAgeing),
+		MaxMACs:  int(s.integer(p.key("max_macs"), raw.MaxMACs, 1, 1<<24, DefaultMaxMACs)),
+	}
+	seg.Name = fmt.Sprintf("vni%d", seg.VNI)
+	if s.has(p.key("name")) {
+		seg.Name = string(raw.Name)
+		if !nameForm.MatchString(seg.Name) {
+			s.fault(p.key("name"), "%q is not a name: up to 63 letters, digits, dots, dashes and underscores", seg.Name)
+		}
+	}
+	seg.Peers = s.peers(p.key("peers"), raw.Peers, u)
+	if a, ok := s.addr(p.key("group"), string(raw.Group)); ok {
+		s.group(p.key("group"), a, u)
+		seg.Group = a
+	}
+	for i := range raw.Ports {
+		seg.Ports = append(seg.Ports, s.port(p.key("ports").index(i), &raw.Ports[i]))
+	}
+	for i := range raw.FDB {
+		seg.FDB = append(seg.FDB, s.static(p.key("fdb").index(i), &raw.FDB[i], seg.Ports, u))
+	}
+	s.withinSegment(p, &seg)
+	if raw.DHCP != nil {
+		seg.DHCP = s.dhcp(p.key("dhcp"), raw.DHCP)
+	}
+	return seg
+}
+
+// remote is the address of another VTEP.
+func (s *source) remote(p path, v addrText, u *Underlay) (netip.Addr, bool) {
+	a, ok := s.addr(p, string(v))
+	if !ok {
+		return a, false
+	}
+	switch {
+	case a.IsMulticast():
+		s.fault(p, "%s is a multicast address: it belongs in group", a)
+	case a.IsUnspecified() || a == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
+		s.fault(p, "%s is no VTEP's address", a)
+	case a == u.Local:
+		s.fault(p, "%s is this VTEP's own address, %s", a, s.other("underlay.local"))
+	default:
+		return a, s.sameFamily(p, a, u)
+	}
+	return a, false
+}
+
+func (s *source) sameFamily(p path, a netip.Addr, u *Underlay) bool {
+	if u.Local.IsValid() && a.Is4() != u.Local.Is4() {
+		s.fault(p, "%s is %s, but %s is %s", a, family(a), s.other("underlay.local"), family(u.Local))
+		return false
+	}
+	return true
+}
+
+func family(a netip.Addr) string {
+	if a.Is4() {
+		return "IPv4"
+	}
+	return "IPv6"
+}
+
+func (s *source) peers(p path, list []addrText, u *Underlay) []netip.Addr {
+	var out []netip.Addr
+	first := make(map[netip.Addr]path, len(list))
+	for i, v := range list {
+		at := p.index(i)
+		a, ok := s.remote(at, v, u)
+		if !ok {
+			continue
+		}
+		if other, twice := first[a]; twice {
+			s.fault(at, "%s is listed twice, also as %s", a, s.other(other))
+			continue
+		}
+		first[a] = at
+		out = append(out, a)
+	}
+	return out
+}
+
+func (s *source) group(p path, a netip.Addr, u *Underlay) {
+	if !a.IsMulticast() {
+		s.fault(p, "%s is not a multicast address: a single VTEP belongs in peers", a)
+		return
+	}
+	if !s.sameFamily(p, a, u) {
+		return
+	}
+	if u.Accept != AcceptAny {
+		s.fault(p, "a group needs underlay.accept: any, as its senders are not known beforehand; %s is %s",
+			s.other("underlay.accept"), u.Accept)
+	}
+}
+
+func (s *source) port(p path, raw *rawPort) Port {
+	port := Port{
+		NetNS:    s.nonEmpty(p.key("netns"), raw.NetNS, ""),
+		Isolated: raw.Isolated,
+		MaxMACs:  int(s.integer(p.key("max_macs"), raw.MaxMACs, 0, 1<<24, 0)),
+	}
+	s.missing(p.key("tap"), "the port's TAP device is needed")
+	port.TAP, _ = s.ifname(p.key("tap"), raw.TAP)
+	port.Rename, _ = s.ifname(p.key("rename"), raw.Rename)
+	port.MAC, _ = s.mac(p.key("mac"), raw.MAC)
+	port.Bridge, _ = s.ifname(p.key("bridge"), raw.Bridge)
+	if n := port.NetNS; n == "." || n == ".." || strings.Contains(n, "/") && !strings.HasPrefix(n, "/") {
+		s.fault(p.key("netns"), "%q is neither the name of a namespace nor an absolute path", n)
+	}
+	if port.Bridge != "" && port.Bridge == finalName(port) {
+		s.fault(p.key("bridge"), "%s is the port's own name", port.Bridge)
+	}
+	return port
+}
+
+// finalName is what the kernel side of a port is called in the end.
+func finalName(p Port) string {
+	if p.Rename != "" {
+		return p.Rename
+	}
+	return p.TAP
+}
+
+func (s *source) static(p path, raw *rawStatic, ports []Port, u *Underlay) StaticEntry {
+	var e StaticEntry
+	s.missing(p.key("mac"), "a static entry is for a hardware address")
+	e.MAC, _ = s.mac(p.key("mac"), raw.MAC)
+	_, dst := s.places[p.key("dst")]
+	_, port := s.places[p.key("port")]
+	switch {
+	case dst && port:
+		s.fault(p.key("port"), "an entry is behind a VTEP or a port, not both: %s", s.other(p.key("dst")))
+	case dst:
+		e.Dst, _ = s.remote(p.key("dst"), raw.Dst, u)
+	case port:
+		e.Port, _ = s.ifname(p.key("port"), raw.Port)
+		if e.Port != "" && !hasPort(ports, e.Port) {
+			s.fault(p.key("port"), "the segment has no port with tap: %s", e.Port)
+		}
+	default:
+		s.fault(p, "says not where the address is: dst or port is needed")
+	}
+	return e
+}
+
+func hasPort(ports []Port, tap string) bool {
+	for i := range ports {
+		if ports[i].TAP == tap {
+			return true
+		}
+	}
+	return false
+}

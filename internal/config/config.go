@@ -1,0 +1,162 @@
+// Package config reads the configuration file: strict YAML in, a typed and
+// validated Config out, or every fault at once with its line and column.
+package config
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"time"
+)
+
+// Config is a valid configuration with all defaults filled in.
+type Config struct {
+	Underlay Underlay
+	Workers  int // 0 = one per core
+	Offload  Offload
+	State    string // directory
+	API      API
+	Segments []Segment // in the order of the file; their VNIs differ
+}
+
+// Offload says whether ports may use checksum and segmentation offloads.
+type Offload string
+
+// Values of Offload.
+const (
+	OffloadAuto Offload = "auto"
+	OffloadOff  Offload = "off"
+)
+
+// Underlay is the network that carries the tunnel.
+type Underlay struct {
+	Local       netip.Addr // without a zone, never a mapped one
+	Port        uint16
+	Device      string // "" = the route decides
+	Accept      Accept
+	Checksum    bool // send outer UDP checksums
+	TTL         TTL
+	TOS         TOS
+	Strict      bool // drop packets that set reserved bits (RFC 7348, section 5)
+	SourcePorts SourcePorts
+}
+
+// Accept says whose packets are decapsulated.
+type Accept string
+
+// Values of Accept.
+const (
+	AcceptPeers Accept = "peers"
+	AcceptAny   Accept = "any"
+)
+
+// TTL is the outer TTL or hop limit.
+type TTL struct {
+	Inherit bool
+	Value   uint8 // 1..255; 0 if Inherit
+}
+
+// TOS is the outer TOS or traffic class. Its ECN bits are zero here: RFC 6040
+// rules them either way.
+type TOS struct {
+	Inherit bool
+	Value   uint8 // 0 if Inherit
+}
+
+// SourcePorts are the outer UDP source ports that flows are spread over.
+type SourcePorts struct {
+	Count     int    // 1..256
+	Low, High uint16 // at least Count ports
+}
+
+// API says where the daemon is asked and told. What is explicit was named in
+// the file, even where it equals the default.
+type API struct {
+	Socket         string
+	SocketExplicit bool
+	HTTP           string // loopback address and port; "" = off
+	HTTPExplicit   bool
+}
+
+// Segment is the broadcast domain of one VNI.
+type Segment struct {
+	VNI      uint32
+	Name     string
+	MTU      int // bytes; 0 = the underlay's less the overhead
+	Peers    []netip.Addr
+	Group    netip.Addr // the zero Addr if there is none
+	Learning bool
+	Ageing   time.Duration
+	MaxMACs  int
+	FDB      []StaticEntry
+	Ports    []Port
+	DHCP     *DHCP // nil = no server
+}
+
+// StaticEntry is an FDB entry that never moves. Exactly one of Dst and Port is set.
+type StaticEntry struct {
+	MAC  net.HardwareAddr
+	Dst  netip.Addr
+	Port string // the TAP of one of the segment's ports
+}
+
+// Port is a TAP device and where its kernel side belongs.
+type Port struct {
+	TAP      string // also the port's name; differs from all others
+	NetNS    string // name or path; "" = it stays
+	Rename   string
+	MAC      net.HardwareAddr
+	Bridge   string
+	Isolated bool
+	MaxMACs  int // 0 = the segment's
+}
+
+// Defaults of keys that are left out.
+const (
+	DefaultPort        = 4789
+	DefaultTTL         = 64
+	DefaultSourceCount = 16
+	DefaultSourceLow   = 49152
+	DefaultSourceHigh  = 65535
+	DefaultState       = "/var/lib/uvtep"
+	DefaultSocket      = "/run/uvtep/uvtep.sock"
+	DefaultHTTP        = "127.0.0.1:9479"
+	DefaultAgeing      = 300 * time.Second
+	DefaultMaxMACs     = 8192
+	DefaultLease       = 12 * time.Hour
+)
+
+// Words that stand for a number.
+const (
+	inherit = "inherit"
+	off     = "off"
+)
+
+// MaxVNI is the largest VXLAN network identifier (RFC 7348, section 5).
+const MaxVNI = 1<<24 - 1
+
+// Load reads and validates the file at path. The error is Faults where the file
+// could be read.
+func Load(path string) (*Config, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("read the configuration: %w", err)
+	}
+	return Parse(path, data)
+}
+
+// Parse validates data; name is what its faults call the file. The error is
+// Faults, all that there are.
+func Parse(name string, data []byte) (*Config, error) {
+	var raw rawConfig
+	s := newSource(name)
+	if !decode(s, data, &raw) {
+		return nil, s.faults
+	}
+	c := s.config(&raw)
+	if len(s.faults) > 0 {
+		return nil, s.faults.sorted()
+	}
+	return c, nil
+}

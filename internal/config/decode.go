@@ -1,0 +1,284 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"reflect"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/parser"
+	"github.com/goccy/go-yaml/token"
+)
+
+// decode reads data into raw, strictly, and notes where each value stands and
+// every fault of form: unknown and repeated keys, wrong types, missing values.
+// It returns false if data is not YAML at all.
+func decode(s *source, data []byte, raw *rawConfig) bool {
+	if i := invalidUTF8(data); i >= 0 {
+		line := 1 + strings.Count(string(data[:i]), "\n")
+		col := 1 + utf8.RuneCount(data[strings.LastIndexByte(string(data[:i]), '\n')+1:i])
+		s.faultAt(place{line: line, col: col}, "", "is not UTF-8 text")
+		return false
+	}
+	file, err := parse(data)
+	if err != nil {
+		at, msg := syntaxFault(err)
+		s.faultAt(at, "", "%s", msg)
+		return false
+	}
+	var root ast.Node
+	for _, doc := range file.Docs {
+		switch {
+		case doc.Body == nil || doc.Body.Type() == ast.CommentType:
+		case root != nil:
+			s.faultAt(placeOf(doc.Body), "", "a second document: one file holds one configuration")
+			return false
+		default:
+			root = doc.Body
+		}
+	}
+	if root != nil && root.Type() != ast.NullType {
+		s.value(root, reflect.ValueOf(raw).Elem(), "", place{line: 1, col: 1})
+	}
+	return true
+}
+
+// parse is parser.ParseBytes, whose panics on odd input become errors.
+func parse(data []byte) (f *ast.File, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("is not YAML: %v", r)
+		}
+	}()
+	return parser.ParseBytes(data, 0, parser.AllowDuplicateMapKey())
+}
+
+func syntaxFault(err error) (place, string) {
+	at, msg := place{line: 1, col: 1}, err.Error()
+	if known := yaml.Error(nil); errors.As(err, &known) {
+		msg = known.GetMessage()
+		if tk := known.GetToken(); tk != nil && tk.Position != nil {
+			at = placeOfToken(tk)
+		}
+	}
+	return at, strings.Join(strings.Fields(msg), " ")
+}
+
+// value decodes n, whose key stands at key, into v.
+func (s *source) value(n ast.Node, v reflect.Value, p path, key place) {
+	at := placeOf(n)
+	switch m := n.(type) {
+	case *ast.MappingNode:
+		if !m.IsFlowStyle {
+			at = key
+		}
+	case *ast.MappingValueNode:
+		at = key
+	case *ast.SequenceNode:
+		if !m.IsFlowStyle {
+			at = key
+		}
+	case *ast.AnchorNode, *ast.AliasNode, *ast.TagNode:
+		s.places[p] = at
+		s.fault(p, "anchors, aliases and tags are not understood here: write the value out")
+		return
+	}
+	s.places[p] = at
+	if n.Type() == ast.NullType {
+		s.fault(p, "has no value: give it one, or leave the key out")
+		return
+	}
+	if v.Kind() == reflect.Pointer {
+		v.Set(reflect.New(v.Type().Elem()))
+		v = v.Elem()
+	}
+	switch v.Kind() {
+	case reflect.Struct:
+		s.mapping(n, v, p)
+	case reflect.Slice:
+		s.list(n, v, p)
+	case reflect.Bool:
+		b, ok := n.(*ast.BoolNode)
+		if !ok {
+			s.fault(p, "true or false is needed, not %s", kindOf(n))
+			return
+		}
+		v.SetBool(b.Value)
+	case reflect.Int64:
+		s.number(n, v, p)
+	case reflect.String:
+		s.text(n, v, p)
+	}
+}
+
+func (s *source) mapping(n ast.Node, v reflect.Value, p path) {
+	entries, ok := entriesOf(n)
+	if !ok {
+		if short, can := v.Addr().Interface().(interface{ shorthand(string) }); can && n.Type() == ast.StringType {
+			short.shorthand(n.(*ast.StringNode).Value)
+			s.places[p.key("subnet")] = s.places[p]
+			return
+		}
+		s.fault(p, "a mapping of keys is needed, not %s", kindOf(n))
+		return
+	}
+	fields := keysOf(v.Type())
+	seen := make(map[string]place, len(entries))
+	for _, e := range entries {
+		name, at := keyName(e.Key), placeOf(e.Key)
+		if first, twice := seen[name]; twice {
+			s.faultAt(at, p.key(name), "is given twice, first on line %d", first.line)
+			continue
+		}
+		seen[name] = at
+		i := slices.Index(fields, name)
+		if i < 0 {
+			hint := ""
+			if meant := suggest(name, fields); meant != "" {
+				hint = "; did you mean " + meant + "?"
+			}
+			s.faultAt(at, p.key(name), "unknown key%s", hint)
+			continue
+		}
+		if e.Value == nil {
+			s.faultAt(at, p.key(name), "has no value: give it one, or leave the key out")
+			s.places[p.key(name)] = place{line: at.line, col: at.col, bad: true}
+			continue
+		}
+		s.value(e.Value, v.Field(i), p.key(name), at)
+	}
+}
+
+func (s *source) list(n ast.Node, v reflect.Value, p path) {
+	seq, ok := n.(*ast.SequenceNode)
+	if !ok {
+		s.fault(p, "a list is needed, not %s", kindOf(n))
+		return
+	}
+	v.Set(reflect.MakeSlice(v.Type(), len(seq.Values), len(seq.Values)))
+	for i, item := range seq.Values {
+		at := placeOf(item)
+		if entries, ok := entriesOf(item); ok && len(entries) > 0 {
+			at = placeOf(entries[0].Key)
+		}
+		s.value(item, v.Index(i), p.index(i), at)
+	}
+}
+
+// A number is plain decimal: YAML's octal, hexadecimal and underscores hide
+// mistakes, such as 0100 for 64.
+var decimal = regexp.MustCompile(`^-?(0|[1-9][0-9]*)$`)
+
+func (s *source) number(n ast.Node, v reflect.Value, p path) {
+	text := n.GetToken().Value
+	integer := n.Type() == ast.IntegerType
+	huge := n.Type() == ast.StringType && n.GetToken().Type == token.StringType && decimal.MatchString(text)
+	switch {
+	case !integer && !huge:
+		s.fault(p, "a whole number is needed, not %s", kindOf(n))
+	case !decimal.MatchString(text):
+		s.fault(p, "%s is not a plain decimal number", text)
+	default:
+		i, err := strconv.ParseInt(text, 10, 64)
+		if err != nil {
+			s.fault(p, "%s is outside %d..%d", text, math.MinInt64, math.MaxInt64)
+			return
+		}
+		v.SetInt(i)
+	}
+}
+
+func (s *source) text(n ast.Node, v reflect.Value, p path) {
+	_, orNumber := v.Interface().(numberOrWord)
+	switch t := n.(type) {
+	case *ast.StringNode:
+		v.SetString(t.Value)
+	case *ast.LiteralNode:
+		v.SetString(t.Value.Value)
+	case *ast.IntegerNode:
+		if orNumber {
+			v.SetString(t.GetToken().Value)
+			return
+		}
+		s.fault(p, "a text is needed, not a number; put it in quotes if it is meant so")
+	default:
+		s.fault(p, "a text is needed, not %s", kindOf(n))
+	}
+	if strings.ContainsFunc(v.String(), func(r rune) bool { return !unicode.IsPrint(r) }) {
+		s.fault(p, "holds characters that cannot be printed")
+	}
+}
+
+// entriesOf returns the entries of a mapping, false if n is none.
+func entriesOf(n ast.Node) ([]*ast.MappingValueNode, bool) {
+	switch m := n.(type) {
+	case *ast.MappingNode:
+		return m.Values, true
+	case *ast.MappingValueNode:
+		return []*ast.MappingValueNode{m}, true
+	}
+	return nil, false
+}
+
+func keyName(k ast.MapKeyNode) string {
+	if tk := k.GetToken(); tk != nil {
+		quoted := strconv.Quote(tk.Value) // a fault is one line, whatever the key holds
+		return quoted[1 : len(quoted)-1]
+	}
+	return "?"
+}
+
+// keysOf lists the keys of a raw struct, in the order of its fields.
+func keysOf(t reflect.Type) []string {
+	keys := make([]string, t.NumField())
+	for i := range keys {
+		keys[i] = t.Field(i).Tag.Get("yaml")
+	}
+	return keys
+}
+
+func kindOf(n ast.Node) string {
+	switch n.Type() {
+	case ast.MappingType, ast.MappingValueType:
+		return "a mapping"
+	case ast.SequenceType:
+		return "a list"
+	case ast.IntegerType, ast.FloatType, ast.InfinityType, ast.NanType:
+		return "the number " + n.GetToken().Value
+	case ast.BoolType:
+		return n.GetToken().Value
+	case ast.StringType:
+		return strconv.Quote(n.(*ast.StringNode).Value)
+	}
+	return "this"
+}
+
+func placeOf(n ast.Node) place {
+	if tk := n.GetToken(); tk != nil && tk.Position != nil {
+		return placeOfToken(tk)
+	}
+	return place{line: 1, col: 1}
+}
+
+func placeOfToken(tk *token.Token) place {
+	return place{line: max(tk.Position.Line, 1), col: max(tk.Position.Column, 1)}
+}
+
+func invalidUTF8(data []byte) int {
+	for i := 0; i < len(data); {
+		r, size := utf8.DecodeRune(data[i:])
+		if r == utf8.RuneError && size <= 1 {
+			return i
+		}
+		i += size
+	}
+	return -1
+}

@@ -1,0 +1,66 @@
+package config
+
+// The types in this file and in raw_dhcp.go are the configuration file as it is
+// written: the decoder, the schema and the writer all follow their tags. Only
+// what has a meaning of its own when it is zero is a pointer.
+
+type rawConfig struct {
+	Underlay rawUnderlay  `yaml:"underlay" jsonschema:"required" jsonschema_description:"The network that carries the tunnel."`
+	Workers  int64        `yaml:"workers" jsonschema:"minimum=0,maximum=1024" jsonschema_description:"How many workers carry frames; 0 is one per core."`
+	Offload  offloadText  `yaml:"offload" jsonschema_description:"Checksum and segmentation offloads of the ports: auto or off."`
+	State    string       `yaml:"state" jsonschema:"minLength=1" jsonschema_description:"Directory of the leases and of whatever else must outlive a restart. Default /var/lib/uvtep."`
+	API      rawAPI       `yaml:"api" jsonschema_description:"Where the daemon is asked and told."`
+	Segments []rawSegment `yaml:"segments" jsonschema_description:"The broadcast domains, one a VNI."`
+}
+
+type rawUnderlay struct {
+	Local       addrText       `yaml:"local" jsonschema:"required" jsonschema_description:"This VTEP's address, IPv4 or IPv6; one of this host's."`
+	Port        int64          `yaml:"port" jsonschema:"minimum=1,maximum=65535" jsonschema_description:"UDP port listened on and sent to: 4789 (IANA, the default), 8472 (older Linux peers), or any."`
+	Device      ifnameText     `yaml:"device" jsonschema_description:"Interface of the multicast groups; without it the route decides."`
+	Accept      acceptText     `yaml:"accept" jsonschema_description:"Who is decapsulated. peers (the default): configured or controlled VTEPs only; any: everyone."`
+	Checksum    *bool          `yaml:"checksum" jsonschema_description:"Send outer UDP checksums (default true); zero checksums cost receivers their GRO."`
+	TTL         ttlText        `yaml:"ttl" jsonschema_description:"Outer TTL or hop limit, 1 to 255 (default 64), or inherit."`
+	TOS         tosText        `yaml:"tos" jsonschema_description:"Outer TOS or traffic class, a number whose two ECN bits are zero, or inherit (the default). ECN follows RFC 6040 either way."`
+	Strict      bool           `yaml:"strict" jsonschema_description:"Drop packets that set reserved bits of the VXLAN header, as Linux does; RFC 7348 says to ignore them, which is the default."`
+	SourcePorts rawSourcePorts `yaml:"source_ports" jsonschema_description:"Outer UDP source ports, which spread flows over paths and queues."`
+}
+
+type rawSourcePorts struct {
+	Count int64         `yaml:"count" jsonschema:"minimum=1,maximum=256" jsonschema_description:"How many source ports flows are spread over. Default 16."`
+	Range portRangeText `yaml:"range" jsonschema_description:"Where they are taken from. Default 49152-65535."`
+}
+
+type rawAPI struct {
+	Socket string  `yaml:"socket" jsonschema:"minLength=1,maxLength=107" jsonschema_description:"Unix socket of the control API. Default /run/uvtep/uvtep.sock."`
+	HTTP   *string `yaml:"http" jsonschema_description:"Loopback address and port of the metrics, the web page and the read-only API. Default 127.0.0.1:9479; empty is off."`
+}
+
+type rawSegment struct {
+	VNI      int64        `yaml:"vni" jsonschema:"required,minimum=1,maximum=16777215" jsonschema_description:"VXLAN network identifier."`
+	Name     nameText     `yaml:"name" jsonschema_description:"What people call the segment. Default vni and its number."`
+	MTU      int64        `yaml:"mtu" jsonschema:"minimum=68,maximum=65535" jsonschema_description:"MTU of its ports, bytes. Default: the underlay's less the overhead."`
+	Peers    []addrText   `yaml:"peers" jsonschema_description:"Remote VTEPs that broadcast, unknown unicast and multicast are replicated to (head-end replication)."`
+	Group    addrText     `yaml:"group" jsonschema_description:"Multicast group for the same purpose. Its senders are not known beforehand, so it needs accept: any."`
+	Learning *bool        `yaml:"learning" jsonschema_description:"Learn which MAC is behind which port or VTEP. Default true."`
+	Ageing   durationText `yaml:"ageing" jsonschema_description:"How long a learned MAC outlives its last frame. Default 300s."`
+	MaxMACs  int64        `yaml:"max_macs" jsonschema:"minimum=1,maximum=16777216" jsonschema_description:"Limit of learned MACs (default 8192). When full, known ones stay and new ones are forwarded but not learned."`
+	FDB      []rawStatic  `yaml:"fdb" jsonschema_description:"Static entries; they never move or age."`
+	Ports    []rawPort    `yaml:"ports" jsonschema_description:"Where guests are attached."`
+	DHCP     *rawDHCP     `yaml:"dhcp" jsonschema_description:"The DHCPv4 server of the segment, or only its subnet, such as 192.168.100.0/24."`
+}
+
+type rawStatic struct {
+	MAC  macText    `yaml:"mac" jsonschema:"required" jsonschema_description:"The guest's unicast hardware address."`
+	Dst  addrText   `yaml:"dst" jsonschema_description:"The VTEP that it is behind; either this or port."`
+	Port ifnameText `yaml:"port" jsonschema_description:"The tap: name of the port that it is behind; either this or dst."`
+}
+
+type rawPort struct {
+	TAP      ifnameText `yaml:"tap" jsonschema:"required" jsonschema_description:"TAP device; created if it is not there. Also the port's name."`
+	NetNS    string     `yaml:"netns" jsonschema:"minLength=1" jsonschema_description:"Network namespace, a name or a path, that the kernel side is moved to. Without it, it stays."`
+	Rename   ifnameText `yaml:"rename" jsonschema_description:"What the kernel side is called there."`
+	MAC      macText    `yaml:"mac" jsonschema_description:"Hardware address of the kernel side."`
+	Bridge   ifnameText `yaml:"bridge" jsonschema_description:"Linux bridge that the kernel side is enslaved to."`
+	Isolated bool       `yaml:"isolated" jsonschema_description:"Isolated ports reach remote VTEPs and ports that are not isolated, but not each other."`
+	MaxMACs  int64      `yaml:"max_macs" jsonschema:"minimum=0,maximum=16777216" jsonschema_description:"Limit of MACs learned on this port; 0 is the segment's."`
+}

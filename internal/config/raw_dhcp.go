@@ -1,0 +1,63 @@
+package config
+
+type rawDHCP struct {
+	Subnet          prefixText   `yaml:"subnet" jsonschema:"required" jsonschema_description:"The segment's IPv4 subnet, /8 to /30."`
+	Server          ipv4Text     `yaml:"server" jsonschema_description:"The server identifier; answers ARP and ping. Default: the subnet's first free address."`
+	Ranges          *[]rangeText `yaml:"ranges" jsonschema_description:"Addresses that are given out, as first-last or one address. Default: the whole subnet. The server and the gateway are left out anyway; an empty list serves reservations only."`
+	Gateway         ipv4Text     `yaml:"gateway" jsonschema_description:"Option 3, the router."`
+	DNS             []ipv4Text   `yaml:"dns" jsonschema_description:"Option 6, the name servers."`
+	Domain          domainText   `yaml:"domain" jsonschema_description:"Option 15, the domain name."`
+	Lease           durationText `yaml:"lease" jsonschema_description:"How long an address is leased. Default 12h."`
+	T1              durationText `yaml:"t1" jsonschema_description:"When a client renews. Default: half the lease."`
+	T2              durationText `yaml:"t2" jsonschema_description:"When a client rebinds. Default: seven eighths of the lease."`
+	MTU             dhcpMTUText  `yaml:"mtu" jsonschema_description:"Option 26: a number of bytes, or off. Default: the segment's MTU."`
+	Routes          []rawRoute   `yaml:"routes" jsonschema_description:"Option 121, classless static routes (RFC 3442)."`
+	Options         []rawOption  `yaml:"options" jsonschema_description:"Further options, by number."`
+	Hosts           []rawHost    `yaml:"hosts" jsonschema_description:"Reservations."`
+	Relays          []rawRelay   `yaml:"relays" jsonschema_description:"Further subnets, served by giaddr. They inherit no options."`
+	Classes         []rawClass   `yaml:"classes" jsonschema_description:"Options for clients that match."`
+	Authoritative   bool         `yaml:"authoritative" jsonschema_description:"Answer an INIT-REBOOT of a client without a record by a NAK, not by silence."`
+	SubnetSelection bool         `yaml:"subnet_selection" jsonschema_description:"Honour option 118 (RFC 3011)."`
+	Serve           serveText    `yaml:"serve" jsonschema_description:"Who is served. segment (the default): clients behind remote VTEPs too; local: only this VTEP's ports."`
+}
+
+// shorthand makes the server of a subnet alone: `dhcp: 192.168.100.0/24`.
+func (d *rawDHCP) shorthand(text string) { d.Subnet = prefixText(text) }
+
+type rawRoute struct {
+	To  prefixText `yaml:"to" jsonschema:"required" jsonschema_description:"Destination."`
+	Via ipv4Text   `yaml:"via" jsonschema:"required" jsonschema_description:"Next hop in the subnet, or 0.0.0.0 for a destination on the link."`
+}
+
+type rawOption struct {
+	Code   int64       `yaml:"code" jsonschema:"required,minimum=1,maximum=254" jsonschema_description:"Option number (RFC 2132). Exactly one of ip, text, hex and number gives its value."`
+	IP     *[]ipv4Text `yaml:"ip" jsonschema:"minItems=1" jsonschema_description:"Addresses."`
+	Text   *string     `yaml:"text" jsonschema:"minLength=1" jsonschema_description:"Text, without an end mark."`
+	Hex    *hexText    `yaml:"hex" jsonschema_description:"Bytes in hexadecimal."`
+	Number *int64      `yaml:"number" jsonschema_description:"A number, of the width that the option's RFC gives it."`
+}
+
+type rawHost struct {
+	MAC      macText     `yaml:"mac" jsonschema_description:"Whose it is, by hardware address; either this or client_id."`
+	ClientID hexText     `yaml:"client_id" jsonschema_description:"Whose it is, by option 61, its type byte included; either this or mac."`
+	IP       ipv4Text    `yaml:"ip" jsonschema:"required" jsonschema_description:"The address that is kept for it."`
+	Hostname domainText  `yaml:"hostname" jsonschema_description:"Option 12."`
+	Options  []rawOption `yaml:"options" jsonschema_description:"Options for this host; they win over all others."`
+}
+
+type rawRelay struct {
+	Subnet  prefixText   `yaml:"subnet" jsonschema:"required" jsonschema_description:"The subnet that giaddr is in."`
+	Ranges  *[]rangeText `yaml:"ranges" jsonschema_description:"Addresses that are given out. Default: the whole subnet less the gateway."`
+	Gateway ipv4Text     `yaml:"gateway" jsonschema_description:"Option 3, the router."`
+	DNS     []ipv4Text   `yaml:"dns" jsonschema_description:"Option 6, the name servers."`
+	Options []rawOption  `yaml:"options" jsonschema_description:"Further options, by number."`
+}
+
+type rawClass struct {
+	Vendor    string      `yaml:"vendor" jsonschema:"minLength=1" jsonschema_description:"Matches a vendor class (option 60) that begins with it. A class has exactly one matcher."`
+	User      string      `yaml:"user" jsonschema:"minLength=1" jsonschema_description:"Matches a user class (option 77)."`
+	Hostname  string      `yaml:"hostname" jsonschema:"minLength=1" jsonschema_description:"Matches the client's host name (option 12)."`
+	CircuitID string      `yaml:"circuit_id" jsonschema:"minLength=1" jsonschema_description:"Matches the relay's circuit id (option 82.1): text, or 0x and hexadecimal."`
+	Arch      *int64      `yaml:"arch" jsonschema:"minimum=0,maximum=65535" jsonschema_description:"Matches the client's architecture (option 93), such as 7 for x86-64 UEFI."`
+	Options   []rawOption `yaml:"options" jsonschema:"required,minItems=1" jsonschema_description:"What a client that matches gets."`
+}

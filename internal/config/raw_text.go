@@ -1,0 +1,124 @@
+package config
+
+import "github.com/invopop/jsonschema"
+
+// The kinds of text in a configuration file. They carry the part of the schema
+// that a struct tag cannot: a pattern, or a choice between a number and a word.
+type (
+	addrText      string // IPv4 or IPv6 address
+	ipv4Text      string // IPv4 address
+	prefixText    string // IPv4 prefix
+	rangeText     string // IPv4 addresses, first-last
+	portRangeText string // UDP ports, first-last
+	macText       string
+	ifnameText    string
+	nameText      string
+	domainText    string
+	hexText       string
+	durationText  string
+	offloadText   string
+	acceptText    string
+	serveText     string
+	ttlText       string
+	tosText       string
+	dhcpMTUText   string
+)
+
+const (
+	octetPattern  = `(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])`
+	ipv4Pattern   = octetPattern + `(\.` + octetPattern + `){3}`
+	namePattern   = `^[A-Za-z0-9]([A-Za-z0-9._-]{0,62})$`
+	hexPattern    = `^[0-9A-Fa-f]{2}(:?[0-9A-Fa-f]{2})*$`
+	domainPattern = `^[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*$`
+)
+
+// A numberOrWord is written as a number or as a word, and kept as its text.
+type numberOrWord interface{ word() string }
+
+func (ttlText) word() string     { return inherit }
+func (tosText) word() string     { return inherit }
+func (dhcpMTUText) word() string { return off }
+
+// A choice is one of a few words.
+type choice interface{ words() []string }
+
+func (offloadText) words() []string { return []string{string(OffloadAuto), string(OffloadOff)} }
+func (acceptText) words() []string  { return []string{string(AcceptPeers), string(AcceptAny)} }
+func (serveText) words() []string   { return []string{string(ServeSegment), string(ServeLocal)} }
+
+func (addrText) JSONSchema() *jsonschema.Schema {
+	return &jsonschema.Schema{Type: "string", AnyOf: []*jsonschema.Schema{{Format: "ipv4"}, {Format: "ipv6"}}}
+}
+
+func (ipv4Text) JSONSchema() *jsonschema.Schema {
+	return &jsonschema.Schema{Type: "string", Format: "ipv4"}
+}
+
+func (prefixText) JSONSchema() *jsonschema.Schema {
+	return pattern(`^` + ipv4Pattern + `/(3[0-2]|[12]?[0-9])$`)
+}
+
+func (rangeText) JSONSchema() *jsonschema.Schema {
+	return pattern(`^` + ipv4Pattern + `(-` + ipv4Pattern + `)?$`)
+}
+
+func (portRangeText) JSONSchema() *jsonschema.Schema { return pattern(`^[0-9]{1,5}-[0-9]{1,5}$`) }
+func (macText) JSONSchema() *jsonschema.Schema {
+	return pattern(`^[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){5}$`)
+}
+func (ifnameText) JSONSchema() *jsonschema.Schema { return pattern(`^[!-$&-.0-9;-~]{1,15}$`) }
+func (nameText) JSONSchema() *jsonschema.Schema   { return pattern(namePattern) }
+func (domainText) JSONSchema() *jsonschema.Schema { return pattern(domainPattern) }
+func (hexText) JSONSchema() *jsonschema.Schema    { return pattern(hexPattern) }
+func (durationText) JSONSchema() *jsonschema.Schema {
+	return pattern(`^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$`)
+}
+
+func (t offloadText) JSONSchema() *jsonschema.Schema { return enum(t) }
+func (t acceptText) JSONSchema() *jsonschema.Schema  { return enum(t) }
+func (t serveText) JSONSchema() *jsonschema.Schema   { return enum(t) }
+
+func (ttlText) JSONSchema() *jsonschema.Schema     { return numberOr("1", "255", inherit) }
+func (tosText) JSONSchema() *jsonschema.Schema     { return numberOr("0", "252", inherit) }
+func (dhcpMTUText) JSONSchema() *jsonschema.Schema { return numberOr("68", "65535", off) }
+
+// JSONSchemaExtend lets a subnet stand for the whole server.
+func (rawDHCP) JSONSchemaExtend(s *jsonschema.Schema) {
+	full := *s
+	full.Version, full.ID = "", ""
+	*s = jsonschema.Schema{OneOf: []*jsonschema.Schema{prefixText("").JSONSchema(), &full}}
+}
+
+// JSONSchemaExtend says that an option has exactly one value.
+func (rawOption) JSONSchemaExtend(s *jsonschema.Schema) {
+	s.OneOf = oneRequired("ip", "text", "hex", "number")
+}
+
+// JSONSchemaExtend says that a class has exactly one matcher.
+func (rawClass) JSONSchemaExtend(s *jsonschema.Schema) {
+	s.OneOf = oneRequired("vendor", "user", "hostname", "circuit_id", "arch")
+}
+
+// JSONSchemaExtend says that a reservation has exactly one owner.
+func (rawHost) JSONSchemaExtend(s *jsonschema.Schema) { s.OneOf = oneRequired("mac", "client_id") }
+
+// JSONSchemaExtend says that a static entry has exactly one place.
+func (rawStatic) JSONSchemaExtend(s *jsonschema.Schema) { s.OneOf = oneRequired("dst", "port") }
+
+func pattern(p string) *jsonschema.Schema { return &jsonschema.Schema{Type: "string", Pattern: p} }
+
+func enum(c choice) *jsonschema.Schema {
+	s := &jsonschema.Schema{Type: "string"}
+	for _, w := range c.words() {
+		s.Enum = append(s.Enum, w)
+	}
+	return s
+}
+
+func oneRequired(keys ...string) []*jsonschema.Schema {
+	var s []*jsonschema.Schema
+	for _, k := range keys {
+		s = append(s, &jsonschema.Schema{Required: []string{k}})
+	}
+	return s
+}
