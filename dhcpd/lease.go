@@ -1,0 +1,208 @@
+package dhcpd
+
+import (
+	"net"
+	"net/netip"
+	"time"
+)
+
+// State is what an address is to the client that a Lease names.
+type State uint8
+
+const (
+	// StateFree: the lease ended or was given back; the client is remembered
+	// and gets the address again while nobody else needs it.
+	StateFree State = iota
+	// StateOffered: held until the client requests it; never stored.
+	StateOffered
+	// StateBound: the client's until Expires.
+	StateBound
+	// StateDeclined: somebody else uses it; left alone until Expires.
+	StateDeclined
+	// StateReserved: kept for a client that does not hold it now; never stored.
+	StateReserved
+)
+
+var stateNames = [...]string{"free", "offered", "bound", "declined", "reserved"}
+
+// String is the state's word in tables and JSON.
+func (s State) String() string {
+	if int(s) < len(stateNames) {
+		return stateNames[s]
+	}
+	return "unknown"
+}
+
+// Lease is an address and its client. It is a plain value: the strings hold
+// raw bytes and are never written to.
+type Lease struct {
+	IP       netip.Addr
+	State    State
+	HType    uint8  // hardware type, 1 is Ethernet
+	CHAddr   string // hardware address, raw bytes
+	ClientID string // option 61, raw bytes; empty: the client sent none
+	Hostname string
+	Port     string // the local port it was last seen on
+	Relay    string // option 82 of the last request that came through a relay, raw bytes
+
+	// VTEP is the remote VTEP that the client was last seen behind; zero for a
+	// local one. It is not stored.
+	VTEP netip.Addr
+
+	// Start is when the lease was last given, Expires when it ends, both by
+	// the wall clock. Zero: never.
+	Start, Expires time.Time
+}
+
+// HardwareAddr is CHAddr as the net package has it.
+func (l Lease) HardwareAddr() net.HardwareAddr { return net.HardwareAddr(l.CHAddr) }
+
+// key is the client's identity, as message.appendKey makes it.
+func (l Lease) key() string {
+	if l.ClientID != "" {
+		return string(rune(keyClientID)) + l.ClientID
+	}
+	return string([]byte{keyHardware, l.HType}) + l.CHAddr
+}
+
+// place is where a client was last seen; segments have few of them, so a
+// binding points to one.
+type place struct {
+	port string
+	vtep netip.Addr
+}
+
+// binding is one address that has a client, in memory. The times are of the
+// service's own running clock, which no step of the wall clock moves.
+type binding struct {
+	ip      uint32
+	state   State
+	htype   uint8
+	listed  *list // the list it is in, nil if none
+	inHeap  int32 // its place in the heap plus one; 0: not there
+	pending int32 // its changes on the way to the disk
+	xid     uint32
+	seq     uint64 // the last of its changes
+
+	key      string
+	chaddr   string
+	hostname string
+	relay    string
+	place    *place
+
+	start, expires time.Duration
+
+	// What the disk has of it; a commit that failed goes back to this.
+	stored                     bool
+	durable                    State
+	durableStart, durableUntil time.Duration
+
+	prev, next *binding
+}
+
+// clientID is option 61 within the key.
+func (b *binding) clientID() string {
+	if b.key != "" && b.key[0] == keyClientID {
+		return b.key[1:]
+	}
+	return ""
+}
+
+// list is an intrusive queue of bindings.
+type list struct {
+	head, tail *binding
+	n          int
+}
+
+func (l *list) push(b *binding) {
+	b.listed, b.prev, b.next = l, l.tail, nil
+	if l.tail != nil {
+		l.tail.next = b
+	} else {
+		l.head = b
+	}
+	l.tail = b
+	l.n++
+}
+
+// unlist takes a binding out of the list that it is in.
+func (b *binding) unlist() {
+	l := b.listed
+	if l == nil {
+		return
+	}
+	if b.prev != nil {
+		b.prev.next = b.next
+	} else {
+		l.head = b.next
+	}
+	if b.next != nil {
+		b.next.prev = b.prev
+	} else {
+		l.tail = b.prev
+	}
+	b.listed, b.prev, b.next = nil, nil, nil
+	l.n--
+}
+
+// expiryHeap orders bindings by when they end. It is a heap of its own, not
+// container/heap's: that one would call through an interface for each step.
+type expiryHeap []*binding
+
+// set puts a binding where its expiry says, whether it was in the heap or not.
+func (h *expiryHeap) set(b *binding) {
+	if b.inHeap == 0 {
+		*h = append(*h, b)
+		b.inHeap = int32(len(*h))
+	}
+	i := int(b.inHeap) - 1
+	h.down(h.up(i))
+}
+
+func (h *expiryHeap) remove(b *binding) {
+	if b.inHeap == 0 {
+		return
+	}
+	i, n := int(b.inHeap)-1, len(*h)-1
+	h.swap(i, n)
+	(*h)[n] = nil
+	*h = (*h)[:n]
+	b.inHeap = 0
+	if i < n {
+		h.down(h.up(i))
+	}
+}
+
+func (h expiryHeap) swap(i, j int) {
+	h[i], h[j] = h[j], h[i]
+	h[i].inHeap, h[j].inHeap = int32(i)+1, int32(j)+1
+}
+
+func (h expiryHeap) up(i int) int {
+	for i > 0 {
+		p := (i - 1) / 2
+		if h[p].expires <= h[i].expires {
+			break
+		}
+		h.swap(i, p)
+		i = p
+	}
+	return i
+}
+
+func (h expiryHeap) down(i int) {
+	for {
+		c := 2*i + 1
+		if c >= len(h) {
+			return
+		}
+		if c+1 < len(h) && h[c+1].expires < h[c].expires {
+			c++
+		}
+		if h[i].expires <= h[c].expires {
+			return
+		}
+		h.swap(i, c)
+		i = c
+	}
+}

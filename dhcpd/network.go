@@ -1,0 +1,265 @@
+package dhcpd
+
+import (
+	"encoding/binary"
+	"net/netip"
+	"time"
+)
+
+// subnetTimes are options 51, 58 and 59 as they go on the wire.
+type subnetTimes struct{ lease, t1, t2 [4]byte }
+
+// host is a compiled reservation.
+type host struct {
+	Reservation
+	ip   uint32
+	opts optionList
+}
+
+// network is one subnet of a segment: its settings, its pool and its bindings.
+// Every address of it has one home, told by settle: bound or held addresses
+// are only in byIP, remembered ones also in free, never used ones in fresh.
+type network struct {
+	// Settings, replaced as a whole when the configuration changes.
+	subnet netip.Prefix
+	net    uint32
+	mask   uint32
+	server uint32
+	gw     uint32
+	lease  time.Duration
+	times  subnetTimes
+	table  *optionTable
+	domain string
+	mtu    int
+
+	ranges []span
+	total  int // addresses in ranges that can be given out
+
+	hostIP   map[uint32]*host
+	hostMAC  map[[6]byte]*host
+	hostID   map[string]*host
+	hostPort map[string]*host
+
+	// State.
+	byIP   map[uint32]*binding
+	byKey  map[string]*binding // a client's lease, present or past
+	offers map[string]*binding // what a client was offered and has not taken
+	fresh  *bitmap             // never used, or forgotten
+	free   list                // remembered, longest unused first
+
+	exhausted bool // said so already
+}
+
+// span is a range of addresses; at is the index of its first in fresh.
+type span struct {
+	first, last uint32
+	at          int
+}
+
+func newNetwork(r *RelaySubnet, server netip.Addr) *network {
+	n := &network{
+		subnet: r.Subnet, net: toU32(r.Subnet.Addr()), mask: maskOf(r.Subnet),
+		server: toU32(server), gw: toU32(r.Gateway),
+		lease:  r.Lease.Truncate(time.Second),
+		times:  subnetTimes{seconds(r.Lease), seconds(r.T1), seconds(r.T2)},
+		table:  newOptionTable(r),
+		domain: r.Domain, mtu: int(r.MTU),
+		hostIP: map[uint32]*host{}, hostMAC: map[[6]byte]*host{},
+		hostID: map[string]*host{}, hostPort: map[string]*host{},
+		byIP: map[uint32]*binding{}, byKey: map[string]*binding{}, offers: map[string]*binding{},
+	}
+	size := 0
+	for _, g := range r.Ranges {
+		s := span{first: toU32(g.First), last: toU32(g.Last), at: size}
+		size += int(s.last-s.first) + 1
+		n.ranges = append(n.ranges, s)
+	}
+	n.fresh = newBitmap(size)
+	n.total = size
+	for _, ip := range []uint32{n.net, n.net | ^n.mask, n.server, n.gw} {
+		if n.index(ip) >= 0 {
+			n.total--
+		}
+	}
+	return n
+}
+
+// newStray is the home of leases that no subnet of the configuration holds.
+func newStray() *network {
+	return &network{
+		fresh: newBitmap(0), table: &optionTable{},
+		hostIP: map[uint32]*host{}, hostMAC: map[[6]byte]*host{},
+		hostID: map[string]*host{}, hostPort: map[string]*host{},
+		byIP: map[uint32]*binding{}, byKey: map[string]*binding{}, offers: map[string]*binding{},
+	}
+}
+
+// open makes every address of the ranges that nobody has available.
+func (n *network) open() {
+	for _, s := range n.ranges {
+		for i := uint64(s.first); i <= uint64(s.last); i++ {
+			n.settle(uint32(i))
+		}
+	}
+}
+
+func (n *network) contains(ip uint32) bool { return ip&n.mask == n.net && n.mask != 0 }
+
+// index is the address's number within the ranges, -1 outside them.
+func (n *network) index(ip uint32) int {
+	for _, s := range n.ranges {
+		if ip >= s.first && ip <= s.last {
+			return s.at + int(ip-s.first)
+		}
+	}
+	return -1
+}
+
+// address is the reverse of index.
+func (n *network) address(i int) uint32 {
+	for _, s := range n.ranges {
+		if d := i - s.at; d >= 0 && d <= int(s.last-s.first) {
+			return s.first + uint32(d)
+		}
+	}
+	return 0
+}
+
+// dynamic says that the address may be given to any client.
+func (n *network) dynamic(ip uint32) bool {
+	return n.index(ip) >= 0 && ip != n.net && ip != n.net|^n.mask && ip != n.server && ip != n.gw && n.hostIP[ip] == nil
+}
+
+// addHost puts a reservation where the subnet's clients find it.
+func (n *network) addHost(h *host) {
+	if h.ip != 0 {
+		n.hostIP[h.ip] = h
+	}
+	switch {
+	case len(h.ClientID) > 0:
+		n.hostID[string(h.ClientID)] = h
+	case len(h.MAC) == 6:
+		n.hostMAC[[6]byte(h.MAC)] = h
+	default:
+		n.hostPort[h.Port] = h
+	}
+}
+
+func (n *network) removeHost(h *host) {
+	delete(n.hostIP, h.ip)
+	switch {
+	case len(h.ClientID) > 0:
+		delete(n.hostID, string(h.ClientID))
+	case len(h.MAC) == 6:
+		delete(n.hostMAC, [6]byte(h.MAC))
+	default:
+		delete(n.hostPort, h.Port)
+	}
+}
+
+// hostOf is the client's reservation, nil if it has none. A reservation by MAC
+// holds whatever client identifier comes with the MAC.
+func (n *network) hostOf(m *message, port string) *host {
+	if len(n.hostID) > 0 && m.clientID != nil {
+		if h := n.hostID[string(m.clientID)]; h != nil {
+			return h
+		}
+	}
+	if len(n.hostMAC) > 0 && m.htype == htypeEthernet && m.hlen == 6 {
+		if h := n.hostMAC[[6]byte(m.chaddr[:6])]; h != nil {
+			return h
+		}
+	}
+	if len(n.hostPort) > 0 && port != "" {
+		return n.hostPort[port]
+	}
+	return nil
+}
+
+// owns says that a binding's client is the one that the reservation names.
+func (h *host) owns(b *binding) bool {
+	switch {
+	case len(h.ClientID) > 0:
+		return b.clientID() == string(h.ClientID)
+	case len(h.MAC) > 0:
+		return b.htype == htypeEthernet && b.chaddr == string(h.MAC)
+	}
+	return b.place != nil && b.place.port == h.Port
+}
+
+// allowed says that the configuration lets this client have this address.
+func (n *network) allowed(ip uint32, h *host) bool {
+	if r := n.hostIP[ip]; r != nil {
+		return r == h
+	}
+	return n.dynamic(ip)
+}
+
+// takeable says that no other client has the address now. A client may take it
+// over from another identity of its own: both are who the reservation names.
+func (n *network) takeable(ip uint32, key []byte) bool {
+	b := n.byIP[ip]
+	if b == nil || b.state == StateFree || b.key == string(key) && b.state != StateDeclined {
+		return true
+	}
+	h := n.hostIP[ip]
+	return h != nil && b.state != StateDeclined && h.owns(b)
+}
+
+// next is the address for a client that has none: one never used, else the one
+// that has been unused for longest; 0 when all are taken.
+func (n *network) next() uint32 {
+	if i := n.fresh.first(); i >= 0 {
+		return n.address(i)
+	}
+	if n.free.head != nil {
+		return n.free.head.ip
+	}
+	return 0
+}
+
+// settle puts an address where its state says it belongs. Whoever changes a
+// binding's state, or what the configuration says of an address, calls it.
+func (n *network) settle(ip uint32) {
+	b := n.byIP[ip]
+	if i := n.index(ip); i >= 0 {
+		if b == nil && n.dynamic(ip) {
+			n.fresh.add(i)
+		} else {
+			n.fresh.remove(i)
+		}
+	}
+	if b == nil {
+		return
+	}
+	switch {
+	case b.state == StateOffered:
+		// in the segment's queue of offers
+	case b.state == StateFree && n.dynamic(ip):
+		if b.listed == nil {
+			n.free.push(b)
+		}
+	default:
+		b.unlist()
+	}
+}
+
+// forget removes a binding altogether.
+func (n *network) forget(b *binding) {
+	b.unlist()
+	if n.byKey[b.key] == b {
+		delete(n.byKey, b.key)
+	}
+	if n.offers[b.key] == b {
+		delete(n.offers, b.key)
+	}
+	if n.byIP[b.ip] == b {
+		delete(n.byIP, b.ip)
+		n.settle(b.ip)
+	}
+}
+
+func put4(v uint32) (b [4]byte) {
+	binary.BigEndian.PutUint32(b[:], v)
+	return b
+}
