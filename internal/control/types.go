@@ -1,0 +1,120 @@
+// Package control is the API of a running daemon: the types that it speaks, the
+// server, on a unix socket and (to read only) on a loopback TCP port, and the
+// client that the command line itself uses.
+//
+// The types' JSON keys are a contract: they may become more, but are never
+// renamed nor removed. Arrays are never null.
+package control
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/uvtep/uvtep/encap"
+	"github.com/uvtep/uvtep/fdb"
+)
+
+// Segment is the broadcast domain of one VNI.
+type Segment struct {
+	VNI      encap.VNI     `json:"vni" doc:"VXLAN network identifier"`
+	Name     string        `json:"name"`
+	MTU      int           `json:"mtu" doc:"MTU of its ports, bytes"`
+	Group    *netip.Addr   `json:"group" doc:"multicast group; null: none"`
+	Peers    []netip.Addr  `json:"peers" nullable:"false" doc:"remote VTEPs that are replicated to"`
+	Ports    []string      `json:"ports" nullable:"false" doc:"names of its ports"`
+	Learning bool          `json:"learning" doc:"whether source addresses are learned"`
+	Ageing   int64         `json:"ageing_s" doc:"how long a learned MAC outlives its last frame, seconds; 0: for ever"`
+	MACs     int           `json:"macs" doc:"FDB entries of all states"`
+	DHCP     *netip.Prefix `json:"dhcp" doc:"subnet of the DHCPv4 server; null: none"`
+}
+
+// Port is where guests are attached.
+type Port struct {
+	VNI       encap.VNI `json:"vni"`
+	Name      string    `json:"name"`
+	Kind      string    `json:"kind" doc:"tap"`
+	State     string    `json:"state" doc:"up; down: its device has vanished"`
+	Queues    int       `json:"queues"`
+	Offload   []string  `json:"offload" nullable:"false" doc:"offloads in use"`
+	Isolated  bool      `json:"isolated"`
+	RxPackets uint64    `json:"rx_packets" doc:"frames taken from the guest"`
+	RxBytes   uint64    `json:"rx_bytes"`
+	RxDropped uint64    `json:"rx_dropped"`
+	TxPackets uint64    `json:"tx_packets" doc:"frames given to the guest"`
+	TxBytes   uint64    `json:"tx_bytes"`
+	TxDropped uint64    `json:"tx_dropped"`
+}
+
+// FDBEntry says where a MAC lives: behind a local port, behind a remote VTEP, or
+// (both null) at the segment itself.
+type FDBEntry struct {
+	VNI    encap.VNI   `json:"vni"`
+	MAC    fdb.MAC     `json:"mac"`
+	Ifname *string     `json:"ifname" doc:"local port; null: none"`
+	Dst    *netip.Addr `json:"dst" doc:"remote VTEP; null: none"`
+	State  string      `json:"state" enum:"dynamic,static,self"`
+	Age    int64       `json:"age_s" doc:"seconds since it was last seen as a source; 0 unless dynamic"`
+}
+
+// Peer is a remote VTEP of a segment.
+type Peer struct {
+	VNI       encap.VNI  `json:"vni"`
+	Dst       netip.Addr `json:"dst"`
+	Origin    string     `json:"origin" enum:"config,learned,api"`
+	Replicate bool       `json:"replicate" doc:"whether broadcast, unknown unicast and multicast are replicated to it"`
+	RxPackets uint64     `json:"rx_packets" doc:"frames received from it"`
+	RxBytes   uint64     `json:"rx_bytes"`
+	TxPackets uint64     `json:"tx_packets" doc:"frames sent to it"`
+	TxBytes   uint64     `json:"tx_bytes"`
+}
+
+// Lease is an address that a DHCP server has given out, or keeps.
+type Lease struct {
+	VNI      encap.VNI  `json:"vni"`
+	IP       netip.Addr `json:"ip"`
+	MAC      string     `json:"mac" doc:"empty: the client is known by its client_id only"`
+	ClientID string     `json:"client_id" doc:"option 61 in hexadecimal; empty: none"`
+	Hostname string     `json:"hostname"`
+	State    string     `json:"state" enum:"offered,bound,declined,reserved"`
+	Expires  *time.Time `json:"expires" doc:"null: never"`
+}
+
+// Drop counts the frames dropped for one reason.
+type Drop struct {
+	Reason string    `json:"reason"`
+	VNI    encap.VNI `json:"vni" doc:"0: before a segment was known"`
+	Count  uint64    `json:"count"`
+}
+
+// Worker is one of the loops that carry frames.
+type Worker struct {
+	ID        int    `json:"id"`
+	CPU       int    `json:"cpu" doc:"-1: not bound to one"`
+	RxPackets uint64 `json:"rx_packets" doc:"frames read from ports and tunnel"`
+	TxPackets uint64 `json:"tx_packets" doc:"frames written to ports and tunnel"`
+	Batches   uint64 `json:"batches"`
+}
+
+// StaticTarget is where a static FDB entry points to. Exactly one is set.
+type StaticTarget struct {
+	Dst  *netip.Addr `json:"dst,omitempty" doc:"remote VTEP"`
+	Port string      `json:"port,omitempty" doc:"local port"`
+}
+
+// Reservation keeps an address for a client. Exactly one of MAC and ClientID is
+// set.
+type Reservation struct {
+	MAC      *fdb.MAC `json:"mac,omitempty"`
+	ClientID string   `json:"client_id,omitempty" pattern:"^([0-9a-fA-F]{2}){2,255}$" doc:"option 61 in hexadecimal, its type byte included"`
+	Hostname string   `json:"hostname,omitempty" maxLength:"255"`
+}
+
+// Flushed says what a flush removed.
+type Flushed struct {
+	Count int `json:"flushed" doc:"learned entries that were removed"`
+}
+
+// Reloaded says what a reload changed.
+type Reloaded struct {
+	Changes []string `json:"changes" nullable:"false" doc:"one line a change; empty: nothing differed"`
+}

@@ -1,0 +1,135 @@
+package observe_test
+
+import (
+	"net/http/httptest"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"github.com/uvtep/uvtep/encap"
+	"github.com/uvtep/uvtep/fdb"
+	"github.com/uvtep/uvtep/internal/control"
+	"github.com/uvtep/uvtep/internal/observe"
+)
+
+func ptr[T any](v T) *T { return &v }
+
+// sample is a daemon that has one of everything.
+type sample struct{}
+
+var now = time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
+
+func (sample) Segments(encap.VNI) ([]control.Segment, error) {
+	return []control.Segment{
+		{VNI: 100, Name: "blue", MTU: 1450, Peers: []netip.Addr{netip.MustParseAddr("10.9.0.2")}, Ports: []string{"tap100"},
+			Learning: true, Ageing: 300, MACs: 3, DHCP: ptr(netip.MustParsePrefix("192.168.100.0/24"))},
+		{VNI: 16777215, Name: "red", MTU: 1430, Group: ptr(netip.MustParseAddr("239.1.1.100")),
+			Ports: []string{"a", "b", "c", "d", "e"}},
+	}, nil
+}
+
+func (sample) Ports(encap.VNI) ([]control.Port, error) {
+	return []control.Port{
+		{VNI: 100, Name: "tap100", Kind: "tap", State: "up", Queues: 2, Offload: []string{}, RxPackets: 10, RxBytes: 1000,
+			RxDropped: 1, TxPackets: 20, TxBytes: 2000, TxDropped: 2},
+		{VNI: 16777215, Name: "a", Kind: "tap", State: "down", Queues: 1, Offload: []string{"csum", "tso"}},
+	}, nil
+}
+
+func (sample) FDB(encap.VNI) ([]control.FDBEntry, error) {
+	mac := func(s string) fdb.MAC { m, _ := fdb.ParseMAC(s); return m }
+	return []control.FDBEntry{
+		{VNI: 100, MAC: mac("02:00:00:00:01:01"), Ifname: ptr("tap100"), State: "dynamic", Age: 3},
+		{VNI: 100, MAC: mac("02:00:00:00:00:99"), Dst: ptr(netip.MustParseAddr("10.9.0.2")), State: "static"},
+		{VNI: 100, MAC: mac("02:00:00:00:00:01"), State: "self"},
+	}, nil
+}
+
+func (sample) Peers(encap.VNI) ([]control.Peer, error) {
+	return []control.Peer{
+		{VNI: 100, Dst: netip.MustParseAddr("10.9.0.2"), Origin: "config", Replicate: true, RxPackets: 1, RxBytes: 100, TxPackets: 2, TxBytes: 200},
+		{VNI: 100, Dst: netip.MustParseAddr("2001:db8::2"), Origin: "learned"},
+	}, nil
+}
+
+func (sample) Leases(encap.VNI) ([]control.Lease, error) {
+	return []control.Lease{
+		{VNI: 100, IP: netip.MustParseAddr("192.168.100.10"), MAC: "02:00:00:00:01:01", ClientID: "01020000000101", Hostname: "web1\x1b[31m",
+			State: "bound", Expires: ptr(now.Add(11*time.Hour + 59*time.Minute + 30*time.Second))},
+		{VNI: 100, IP: netip.MustParseAddr("192.168.100.11"), ClientID: "ff0102", State: "reserved"},
+		{VNI: 100, IP: netip.MustParseAddr("192.168.100.12"), State: "declined", Expires: ptr(now)},
+	}, nil
+}
+
+func (sample) Drops(encap.VNI) ([]control.Drop, error) {
+	return []control.Drop{{Reason: "unknown_vni", Count: 7}, {Reason: "port_full", VNI: 100, Count: 8}}, nil
+}
+
+func (sample) Workers() []control.Worker {
+	return []control.Worker{{ID: 0, CPU: 0, RxPackets: 30, TxPackets: 31, Batches: 5}, {ID: 1, CPU: -1}}
+}
+
+var build = observe.Build{Version: "1.2.3", Commit: "abc", Go: "go1.26"}
+
+func TestTheLinterOfPrometheusFindsNothing(t *testing.T) {
+	problems, err := testutil.GatherAndLint(observe.Registry(sample{}, build))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range problems {
+		t.Errorf("%s: %s", p.Metric, p.Text)
+	}
+}
+
+func TestMetricsTellWhatTheDaemonTells(t *testing.T) {
+	w := httptest.NewRecorder()
+	observe.Metrics(sample{}, build).ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+	if w.Code != 200 {
+		t.Fatalf("status %d: %s", w.Code, w.Body)
+	}
+	for _, line := range []string{
+		`uvtep_build_info{commit="abc",go_version="go1.26",version="1.2.3"} 1`,
+		`uvtep_segment_macs{vni="100"} 3`,
+		`uvtep_port_up{port="tap100",vni="100"} 1`,
+		`uvtep_port_up{port="a",vni="16777215"} 0`,
+		`uvtep_port_receive_bytes_total{port="tap100",vni="100"} 1000`,
+		`uvtep_port_transmit_dropped_total{port="tap100",vni="100"} 2`,
+		`uvtep_peer_transmit_packets_total{peer="10.9.0.2",vni="100"} 2`,
+		`uvtep_dropped_packets_total{reason="unknown_vni",vni="0"} 7`,
+		`uvtep_worker_batches_total{worker="0"} 5`,
+		`uvtep_dhcp_leases{state="bound",vni="100"} 1`,
+		`uvtep_dhcp_leases{state="offered",vni="100"} 0`,
+	} {
+		if !strings.Contains(w.Body.String(), line+"\n") {
+			t.Errorf("no line %s", line)
+		}
+	}
+	for _, guest := range []string{"02:00:00", "192.168.100", "web1"} {
+		if strings.Contains(w.Body.String(), guest) {
+			t.Errorf("a label tells of a guest: %s", guest)
+		}
+	}
+}
+
+func TestLabelsAreBounded(t *testing.T) {
+	families, err := observe.Registry(sample{}, build).Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	allowed := map[string]bool{"vni": true, "port": true, "peer": true, "reason": true, "worker": true, "state": true}
+	for _, f := range families {
+		if !strings.HasPrefix(f.GetName(), "uvtep_") || f.GetName() == "uvtep_build_info" {
+			continue
+		}
+		for _, m := range f.GetMetric() {
+			for _, l := range m.GetLabel() {
+				if !allowed[l.GetName()] {
+					t.Errorf("%s has the label %s", f.GetName(), l.GetName())
+				}
+			}
+		}
+	}
+}

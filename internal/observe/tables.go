@@ -1,0 +1,231 @@
+package observe
+
+import (
+	"fmt"
+	"io"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/jedib0t/go-pretty/v6/table"
+	"github.com/jedib0t/go-pretty/v6/text"
+
+	"github.com/uvtep/uvtep/internal/control"
+)
+
+// none stands where there is nothing to show.
+const none = "-"
+
+// Segments writes the table of segments. Like all tables here it is for people:
+// columns may change, programs read the JSON.
+func Segments(w io.Writer, all []control.Segment) error {
+	t := newTable(column{"VNI", true}, column{"NAME", false}, column{"MTU", true}, column{"PORTS", false},
+		column{"PEERS", false}, column{"GROUP", false}, column{"MACS", true}, column{"LEARNING", false},
+		column{"AGEING", true}, column{"DHCP", false})
+	for _, s := range all {
+		peers := make([]string, len(s.Peers))
+		for i, p := range s.Peers {
+			peers[i] = p.String()
+		}
+		t.row(s.VNI, s.Name, s.MTU, list(s.Ports), list(peers), orNone(s.Group), s.MACs, onOff(s.Learning),
+			ageing(s.Ageing), orNone(s.DHCP))
+	}
+	return t.write(w)
+}
+
+// Ports writes the table of ports.
+func Ports(w io.Writer, all []control.Port) error {
+	t := newTable(column{"VNI", true}, column{"PORT", false}, column{"KIND", false}, column{"STATE", false},
+		column{"QUEUES", true}, column{"OFFLOAD", false}, column{"RX PACKETS", true}, column{"RX BYTES", true},
+		column{"RX DROPPED", true}, column{"TX PACKETS", true}, column{"TX BYTES", true}, column{"TX DROPPED", true})
+	for _, p := range all {
+		t.row(p.VNI, p.Name, p.Kind, p.State, p.Queues, list(p.Offload), p.RxPackets, p.RxBytes, p.RxDropped,
+			p.TxPackets, p.TxBytes, p.TxDropped)
+	}
+	return t.write(w)
+}
+
+// FDB writes the table of forwarding database entries.
+func FDB(w io.Writer, all []control.FDBEntry) error {
+	t := newTable(column{"VNI", true}, column{"MAC", false}, column{"BEHIND", false}, column{"STATE", false}, column{"AGE", true})
+	for _, e := range all {
+		behind, age := "this segment", none
+		switch {
+		case e.Ifname != nil:
+			behind = "port " + *e.Ifname
+		case e.Dst != nil:
+			behind = "vtep " + e.Dst.String()
+		}
+		if e.State == "dynamic" {
+			age = seconds(e.Age)
+		}
+		t.row(e.VNI, e.MAC, behind, e.State, age)
+	}
+	return t.write(w)
+}
+
+// Peers writes the table of remote VTEPs.
+func Peers(w io.Writer, all []control.Peer) error {
+	t := newTable(column{"VNI", true}, column{"PEER", false}, column{"ORIGIN", false}, column{"REPLICATE", false},
+		column{"RX PACKETS", true}, column{"RX BYTES", true}, column{"TX PACKETS", true}, column{"TX BYTES", true})
+	for _, p := range all {
+		t.row(p.VNI, p.Dst, p.Origin, yesNo(p.Replicate), p.RxPackets, p.RxBytes, p.TxPackets, p.TxBytes)
+	}
+	return t.write(w)
+}
+
+// Leases writes the table of leases; expiry is told relative to now.
+func Leases(w io.Writer, all []control.Lease, now time.Time) error {
+	t := newTable(column{"VNI", true}, column{"IP", false}, column{"MAC", false}, column{"CLIENT ID", false},
+		column{"HOSTNAME", false}, column{"STATE", false}, column{"EXPIRES", false})
+	for _, l := range all {
+		expires := "never"
+		if l.Expires != nil {
+			if left := l.Expires.Sub(now); left > 0 {
+				expires = "in " + seconds(int64(left/time.Second))
+			} else {
+				expires = "expired"
+			}
+		}
+		t.row(l.VNI, l.IP, printable(l.MAC), printable(l.ClientID), printable(l.Hostname), l.State, expires)
+	}
+	return t.write(w)
+}
+
+// Drops writes the table of dropped frames.
+func Drops(w io.Writer, all []control.Drop) error {
+	t := newTable(column{"REASON", false}, column{"VNI", true}, column{"COUNT", true})
+	for _, d := range all {
+		vni := any(d.VNI)
+		if d.VNI == 0 {
+			vni = none
+		}
+		t.row(d.Reason, vni, d.Count)
+	}
+	return t.write(w)
+}
+
+// Workers writes the table of workers.
+func Workers(w io.Writer, all []control.Worker) error {
+	t := newTable(column{"WORKER", true}, column{"CPU", true}, column{"RX PACKETS", true}, column{"TX PACKETS", true}, column{"BATCHES", true})
+	for _, k := range all {
+		cpu := any(k.CPU)
+		if k.CPU < 0 {
+			cpu = none
+		}
+		t.row(k.ID, cpu, k.RxPackets, k.TxPackets, k.Batches)
+	}
+	return t.write(w)
+}
+
+type column struct {
+	name  string
+	right bool // numbers
+}
+
+// columns is a table without borders: aligned, two blanks apart.
+type columns struct{ t table.Writer }
+
+func newTable(cols ...column) columns {
+	t := table.NewWriter()
+	style := table.StyleDefault
+	style.Box = table.BoxStyle{PaddingRight: "  "}
+	style.Options = table.OptionsNoBordersAndSeparators
+	t.SetStyle(style)
+	head := make(table.Row, len(cols))
+	configs := make([]table.ColumnConfig, len(cols))
+	for i, c := range cols {
+		head[i] = c.name
+		align := text.AlignLeft
+		if c.right {
+			align = text.AlignRight
+		}
+		configs[i] = table.ColumnConfig{Number: i + 1, Align: align, AlignHeader: align}
+	}
+	t.AppendHeader(head)
+	t.SetColumnConfigs(configs)
+	t.SuppressTrailingSpaces()
+	return columns{t}
+}
+
+func (c columns) row(cells ...any) { c.t.AppendRow(cells) }
+
+func (c columns) write(w io.Writer) error {
+	_, err := io.WriteString(w, c.t.Render()+"\n")
+	return err
+}
+
+// list joins words; a long list is cut, as the JSON has it all.
+func list(words []string) string {
+	const most = 4
+	if len(words) == 0 {
+		return none
+	}
+	if len(words) > most {
+		return strings.Join(words[:most], ",") + fmt.Sprintf(",… (%d)", len(words))
+	}
+	return strings.Join(words, ",")
+}
+
+func orNone[T netip.Addr | netip.Prefix](v *T) any {
+	if v == nil {
+		return none
+	}
+	return *v
+}
+
+func onOff(b bool) string {
+	if b {
+		return "on"
+	}
+	return "off"
+}
+
+func yesNo(b bool) string {
+	if b {
+		return "yes"
+	}
+	return "no"
+}
+
+func ageing(s int64) string {
+	if s == 0 {
+		return "never"
+	}
+	return seconds(s)
+}
+
+// seconds is a duration in its two greatest units: 45s, 5m, 11h59m, 3d2h.
+func seconds(s int64) string {
+	units := []struct {
+		name string
+		size int64
+	}{{"d", 24 * 60 * 60}, {"h", 60 * 60}, {"m", 60}, {"s", 1}}
+	for i, u := range units {
+		if s < u.size {
+			continue
+		}
+		out := fmt.Sprint(s/u.size, u.name)
+		if i+1 < len(units) {
+			if rest := s % u.size / units[i+1].size; rest > 0 {
+				out += fmt.Sprint(rest, units[i+1].name)
+			}
+		}
+		return strings.ReplaceAll(out, " ", "")
+	}
+	return "0s"
+}
+
+// printable is text from a guest, harmless to a terminal.
+func printable(s string) string {
+	if s == "" {
+		return none
+	}
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f || r >= 0x80 && r < 0xa0 || r == '\u2028' || r == '\u2029' ||
+			r >= '\u202a' && r <= '\u202e' || r >= '\u2066' && r <= '\u2069' {
+			return '?'
+		}
+		return r
+	}, s)
+}
