@@ -13,10 +13,10 @@ import (
 // Config describes the underlay of one VTEP.
 type Config struct {
 	Local      netip.Addr // this VTEP's address, IPv4 or IPv6; one of this host's
-	Port       uint16     // UDP port that is listened on and sent to
-	Device     string     // interface for multicast; "" = the one that has Local
+	Port       uint16     // UDP port that is listened on
+	Device     string     // interface for multicast, and whose MTU counts; "" = the one that has Local
 	Checksum   bool       // send UDP checksums; off also accepts zero ones over IPv6
-	TTL        uint8      // TTL or hop limit of what is sent
+	TTL        uint8      // TTL or hop limit of what is sent; 0 = 64
 	Queues     int        // as many as there are workers
 	Sources    int        // how many outer source ports flows are spread over; 0 = 16
 	SourceLow  uint16     // lowest source port; 0 = 49152
@@ -29,14 +29,17 @@ type Config struct {
 type Endpoint interface {
 	// Queues are as many as Config.Queues asked for. Packets are spread over
 	// them by the sender's address and source port, so that one flow stays on
-	// one queue.
+	// one queue; those of a multicast group all arrive at one queue.
 	Queues() []Queue
 	// Join subscribes to a multicast group; Leave undoes one Join. Its packets
 	// arrive at the queues like all others. A group joined twice is left when
-	// it was left twice.
+	// it was left twice; leaving one that was not joined does nothing. What this
+	// host sends to a group does not come back to it. The errors are
+	// ErrNotMulticast, ErrNoDevice, or the system's.
 	Join(group netip.Addr) error
 	Leave(group netip.Addr) error
-	// MTU is the MTU of the interface that has Local, bytes.
+	// MTU is the MTU of the interface Config.Device, or else of the one that
+	// has Local, bytes; the error is ErrNoDevice where there is none (any more).
 	MTU() (int, error)
 	// Close is called once no worker uses a queue any more.
 	Close() error
@@ -49,10 +52,15 @@ type Queue interface {
 	Fd() int
 	// Read appends the UDP payloads that have arrived to b, with Outer.Src and
 	// Outer.TOS set, until b is full or nothing is there. It returns how many it
-	// appended. An error concerns this call only.
+	// appended, also along with an error, which concerns this call only. A
+	// payload that did not fit into its frame comes empty, with the verdict
+	// Dropped and TooBig.
 	Read(b *frame.Batch) (int, error)
-	// Write sends the packets in order of their flow and returns how many were
-	// sent. Sent is false and Reason set in those that were not.
+	// Write sends the packets and returns how many were sent; packets of equal
+	// Entropy leave in order and by the same source port, whichever queue sends
+	// them. Fragmenting is forbidden. Reason tells of each packet what became of
+	// it: NotDropped, TooBig for one that the path does not carry, TunnelFull or
+	// TunnelError.
 	Write(packets []Packet) int
 }
 
@@ -73,12 +81,10 @@ type Packet struct {
 // changes; make it with NewRemote.
 type Remote struct {
 	addr netip.Addr
+	port uint16
+	len  uint32   // bytes of raw in use
 	raw  [28]byte // struct sockaddr_in or sockaddr_in6
-	len  uint32
 }
-
-// Addr is the remote VTEP's address, or the group's.
-func (r *Remote) Addr() netip.Addr { return r.addr }
 
 // Errors that Open returns, to be told apart by errors.Is. The text around them
 // says which address and port, and what to do.
@@ -90,5 +96,7 @@ var (
 	ErrNotMulticast = errors.New("not a multicast address")
 )
 
-// Opener opens an endpoint: Open of this package, or a double.
+// Opener opens an endpoint: Open of this package, or a double. The queues of a
+// double have an Fd of -1 and a method Notify(wake func()) instead, which sets
+// what is called whenever Read may have something.
 type Opener func(Config) (Endpoint, error)
