@@ -1,0 +1,183 @@
+package vtep
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"runtime"
+	"time"
+
+	"github.com/uvtep/uvtep/encap"
+	"github.com/uvtep/uvtep/fdb"
+	"github.com/uvtep/uvtep/internal/tap"
+	"github.com/uvtep/uvtep/internal/underlay"
+)
+
+// Accept says whose packets are decapsulated.
+type Accept uint8
+
+const (
+	// AcceptPeers takes packets of a segment from that segment's known VTEPs only.
+	AcceptPeers Accept = iota
+	// AcceptAny takes packets from everyone and learns who sends.
+	AcceptAny
+)
+
+// Config describes a VTEP. Only Local must be set.
+type Config struct {
+	Local      netip.Addr // this VTEP's address, one of this host's
+	Port       uint16     // UDP port; 0 = 4789
+	Device     string     // interface for multicast; "" = the one that has Local
+	Workers    int        // 0 = one a core
+	Accept     Accept     // whose packets are decapsulated
+	Strict     bool       // drop packets that set reserved bits of the VXLAN header
+	NoChecksum bool       // send without outer UDP checksums
+	TTL        uint8      // of outer headers; 0 = 64
+	InheritTTL bool       // the inner header's TTL instead, where there is one
+	TOS        *uint8     // DSCP of outer headers; nil inherits the inner one's
+	Logger     *slog.Logger
+	Clock      func() time.Time // nil = time.Now
+
+	// OpenTAP and OpenUnderlay reach the operating system; nil means the real
+	// one. Tests give the doubles of taptest and underlaytest.
+	OpenTAP      tap.Opener
+	OpenUnderlay underlay.Opener
+}
+
+// Defaults of a segment.
+const (
+	DefaultAgeing  = 300 * time.Second
+	DefaultMaxMACs = 8192
+)
+
+// SegmentConfig describes a segment. Only VNI must be set.
+type SegmentConfig struct {
+	VNI        encap.VNI
+	Name       string        // "" = vni and the number
+	MTU        int           // bytes; 0 = the underlay's less the overhead
+	Peers      []netip.Addr  // head-end replication
+	Group      netip.Addr    // multicast group that floods go to; the zero Addr = none
+	NoLearning bool          // do not learn source MACs
+	Ageing     time.Duration // of learned MACs; 0 = DefaultAgeing, negative = never
+	MaxMACs    int           // learned MACs at most; 0 = DefaultMaxMACs, negative = no limit
+	FDB        []StaticEntry
+}
+
+// StaticEntry binds a MAC for good: to the remote VTEP Dst, or to the local port
+// named Port.
+type StaticEntry struct {
+	MAC  fdb.MAC
+	Dst  netip.Addr
+	Port string
+}
+
+// PortConfig describes a TAP port. Only Name must be set.
+type PortConfig struct {
+	Name     string           // of the TAP; created if it is not there
+	NetNS    string           // namespace that the kernel side is moved to; "" = stay
+	Rename   string           // its name there; "" = keep
+	Bridge   string           // Linux bridge that it is enslaved to
+	MAC      net.HardwareAddr // hardware address of the kernel side; nil = the kernel's choice
+	Isolated bool             // exchanges no frames with other isolated ports
+	MaxMACs  int              // learned MACs at most; 0 = the segment's limit
+	Device   tap.Device       // opened elsewhere; nil = by Config.OpenTAP. The VTEP closes it
+}
+
+// Errors to be told apart by errors.Is; the text around them says on what.
+var (
+	ErrExists   = errors.New("already exists")
+	ErrNotFound = errors.New("not found")
+	ErrClosed   = errors.New("the VTEP is closed")
+	ErrInvalid  = errors.New("invalid configuration")
+)
+
+func (c Config) withDefaults() (Config, error) {
+	if !c.Local.IsValid() || c.Local.IsUnspecified() || c.Local.IsMulticast() {
+		return c, fmt.Errorf("local address %v: %w: it must be a unicast address of this host", c.Local, ErrInvalid)
+	}
+	c.Local = c.Local.Unmap()
+	if c.Port == 0 {
+		c.Port = encap.Port
+	}
+	if c.Workers <= 0 {
+		c.Workers = runtime.GOMAXPROCS(0)
+	}
+	if c.TTL == 0 {
+		c.TTL = 64
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.Clock == nil {
+		c.Clock = time.Now
+	}
+	if c.OpenTAP == nil {
+		c.OpenTAP = tap.Open
+	}
+	if c.OpenUnderlay == nil {
+		c.OpenUnderlay = underlay.Open
+	}
+	return c, nil
+}
+
+// check completes a segment's configuration and says what is wrong with it.
+func (c SegmentConfig) check(v Config, mtu int) (SegmentConfig, error) {
+	bad := func(format string, a ...any) (SegmentConfig, error) {
+		return c, fmt.Errorf("segment %v: %w: %s", c.VNI, ErrInvalid, fmt.Sprintf(format, a...))
+	}
+	if !c.VNI.Valid() {
+		return bad("the VNI is outside 1..%d", encap.MaxVNI)
+	}
+	if c.Name == "" {
+		c.Name = "vni" + c.VNI.String()
+	}
+	if c.MTU == 0 {
+		c.MTU = mtu
+	}
+	if c.MTU < 68 || c.MTU > 65535 {
+		return bad("the MTU %d is outside 68..65535", c.MTU)
+	}
+	if c.Ageing == 0 {
+		c.Ageing = DefaultAgeing
+	}
+	if c.MaxMACs == 0 {
+		c.MaxMACs = DefaultMaxMACs
+	}
+	for _, p := range c.Peers {
+		if err := checkPeer(v, p); err != nil {
+			return bad("%v", err)
+		}
+	}
+	if c.Group.IsValid() {
+		if !c.Group.IsMulticast() || c.Group.Is4() != v.Local.Is4() {
+			return bad("group %v is not a multicast address of the family of %v", c.Group, v.Local)
+		}
+		if v.Accept != AcceptAny {
+			return bad("group %v needs AcceptAny: its senders are not known beforehand", c.Group)
+		}
+	}
+	return c, nil
+}
+
+func checkPeer(v Config, a netip.Addr) error {
+	switch {
+	case !a.IsValid() || a.IsUnspecified() || a.IsMulticast():
+		return fmt.Errorf("peer %v is not a unicast address", a)
+	case a.Unmap().Is4() != v.Local.Is4():
+		return fmt.Errorf("peer %v is not of the family of %v", a, v.Local)
+	case a.Unmap() == v.Local:
+		return fmt.Errorf("peer %v is this VTEP itself", a)
+	}
+	return nil
+}
+
+// tableConfig is what the forwarding database has to know.
+func (c SegmentConfig) tableConfig() fdb.Config {
+	t := fdb.Config{MaxMACs: max(c.MaxMACs, 0)}
+	if c.Ageing > 0 {
+		t.Ageing = fdb.Seconds(max(c.Ageing/time.Second, 1))
+	}
+	return t
+}

@@ -1,0 +1,154 @@
+package vtep
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+)
+
+// poller tells a worker which of its sources have something: one epoll, level
+// triggered, so that a source that was not drained is told again, after the
+// others had their turn.
+type poller struct {
+	epfd, wakefd int
+	events       [64]unix.EpollEvent
+	ready        []*source
+
+	mu      sync.Mutex // add and remove; the worker takes it only when the set changed
+	byIndex atomic.Pointer[[]*source]
+	mem     atomic.Pointer[[]*source] // sources without a descriptor
+	woken   atomic.Bool
+}
+
+func newPoller() (*poller, error) {
+	epfd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("epoll_create1: %w", err)
+	}
+	wakefd, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	if err != nil {
+		unix.Close(epfd)
+		return nil, fmt.Errorf("eventfd: %w", err)
+	}
+	p := &poller{epfd: epfd, wakefd: wakefd}
+	p.byIndex.Store(new([]*source))
+	p.mem.Store(new([]*source))
+	ev := unix.EpollEvent{Events: unix.EPOLLIN, Fd: -1}
+	if err := unix.EpollCtl(epfd, unix.EPOLL_CTL_ADD, wakefd, &ev); err != nil {
+		p.close()
+		return nil, fmt.Errorf("epoll_ctl: %w", err)
+	}
+	return p, nil
+}
+
+func (p *poller) close() error {
+	return errors.Join(unix.Close(p.epfd), unix.Close(p.wakefd))
+}
+
+// with is a copy of list with s in the first free place, and that place.
+func with(list []*source, s *source) ([]*source, int) {
+	list = append([]*source(nil), list...)
+	for i, e := range list {
+		if e == nil {
+			list[i] = s
+			return list, i
+		}
+	}
+	return append(list, s), len(list)
+}
+
+func without(list []*source, s *source) []*source {
+	list = append([]*source(nil), list...)
+	for i, e := range list {
+		if e == s {
+			list[i] = nil
+		}
+	}
+	return list
+}
+
+func (p *poller) add(s *source) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	fd := s.r.Fd()
+	if fd < 0 {
+		list, _ := with(*p.mem.Load(), s)
+		p.mem.Store(&list)
+		if n, ok := s.r.(notifier); ok {
+			n.Notify(func() { s.ready.Store(true); p.wake() })
+		}
+		s.ready.Store(true)
+		p.wake()
+		return nil
+	}
+	list, i := with(*p.byIndex.Load(), s)
+	p.byIndex.Store(&list)
+	ev := unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(i)}
+	if err := unix.EpollCtl(p.epfd, unix.EPOLL_CTL_ADD, fd, &ev); err != nil {
+		list := without(list, s)
+		p.byIndex.Store(&list)
+		return fmt.Errorf("epoll_ctl: %w", err)
+	}
+	return nil
+}
+
+// remove makes the worker forget s. Its index may be used again at once: a
+// worker that still holds an event of it finds s dead, or reads a source that
+// has nothing, and neither does harm.
+func (p *poller) remove(s *source) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s.dead.Store(true)
+	if fd := s.r.Fd(); fd >= 0 {
+		// The descriptor of a device that has vanished may already be out.
+		_ = unix.EpollCtl(p.epfd, unix.EPOLL_CTL_DEL, fd, nil)
+		list := without(*p.byIndex.Load(), s)
+		p.byIndex.Store(&list)
+		return
+	}
+	list := without(*p.mem.Load(), s)
+	p.mem.Store(&list)
+}
+
+// wake ends the worker's wait, at once or the next time it waits.
+func (p *poller) wake() {
+	if p.woken.Swap(true) {
+		return
+	}
+	var one [8]byte
+	binary.NativeEndian.PutUint64(one[:], 1)
+	// A full counter means that the worker is to be woken anyway.
+	_, _ = unix.Write(p.wakefd, one[:])
+}
+
+// wait blocks until wake was called or a source has something, and returns those
+// that have. The slice is good until the next call.
+func (p *poller) wait() []*source {
+	p.ready = p.ready[:0]
+	n, err := unix.EpollWait(p.epfd, p.events[:], -1)
+	if err != nil {
+		n = 0 // EINTR
+	}
+	list := *p.byIndex.Load()
+	for _, e := range p.events[:n] {
+		if e.Fd < 0 {
+			p.woken.Store(false)
+			var b [8]byte
+			_, _ = unix.Read(p.wakefd, b[:])
+			continue
+		}
+		if s := list[e.Fd]; s != nil {
+			p.ready = append(p.ready, s)
+		}
+	}
+	for _, s := range *p.mem.Load() {
+		if s != nil && s.ready.Swap(false) {
+			p.ready = append(p.ready, s)
+		}
+	}
+	return p.ready
+}

@@ -1,0 +1,168 @@
+package vtep
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"sync/atomic"
+
+	"github.com/uvtep/uvtep/fdb"
+	"github.com/uvtep/uvtep/internal/frame"
+	"github.com/uvtep/uvtep/internal/tap"
+)
+
+// Port is a local port of a segment: what frames enter and leave by.
+type Port struct {
+	seg     *Segment
+	id      uint32 // segment-local
+	cfg     PortConfig
+	dev     tap.Device
+	queues  []tap.Queue
+	sources []*source // by worker; nil where a worker reads no queue of it
+	state   []portState
+	gone    atomic.Bool // the device has vanished
+	told    atomic.Bool // and that was logged
+}
+
+// portState is one worker's share of a port.
+type portState struct {
+	traffic
+	out []*frame.Frame // what the batch at hand sends there
+}
+
+// AttachPort opens a TAP and makes it a port. The error wraps one of
+// internal/tap's, ErrExists or ErrClosed.
+func (s *Segment) AttachPort(cfg PortConfig) (*Port, error) {
+	s.v.mu.Lock()
+	defer s.v.mu.Unlock()
+	if s.v.closed {
+		return nil, ErrClosed
+	}
+	if s.port(cfg.Name) != nil {
+		return nil, fmt.Errorf("segment %v: port %s %w", s.cfg.VNI, cfg.Name, ErrExists)
+	}
+	if cfg.Device == nil {
+		dev, err := s.v.cfg.OpenTAP(tap.Config{
+			Name: cfg.Name, NetNS: cfg.NetNS, Rename: cfg.Rename, MAC: cfg.MAC, Bridge: cfg.Bridge, MTU: s.cfg.MTU, Queues: s.v.cfg.Workers,
+		})
+		if err != nil {
+			return nil, err
+		}
+		cfg.Device = dev
+	}
+	vw := *s.view.Load()
+	vw.ports = slices.Clone(vw.ports)
+	id := slices.Index(vw.ports, nil)
+	if id < 0 {
+		id = len(vw.ports)
+		vw.ports = append(vw.ports, nil)
+	}
+	p := &Port{seg: s, id: uint32(id), cfg: cfg, dev: cfg.Device, queues: cfg.Device.Queues()}
+	p.state = make([]portState, s.v.cfg.Workers)
+	for i := range p.state {
+		p.state[i].out = make([]*frame.Frame, 0, frame.BatchLen)
+	}
+	vw.ports[id] = p
+	s.table.SetLimit(fdb.Local(p.id), cfg.MaxMACs)
+	s.view.Store(&vw)
+	if err := p.listen(); err != nil {
+		return nil, errors.Join(err, s.detach(p))
+	}
+	for _, e := range s.cfg.FDB {
+		if e.Port == cfg.Name {
+			if err := s.addStatic(e, fdb.PeerConfig); err != nil {
+				return nil, errors.Join(err, s.detach(p))
+			}
+		}
+	}
+	return p, nil
+}
+
+// listen gives each queue to a worker. The queues of one port go to different
+// workers, and single queues of many ports are spread over them.
+func (p *Port) listen() error {
+	workers := p.seg.v.workers
+	for i, q := range p.queues {
+		w := workers[(int(p.id)+int(p.seg.cfg.VNI)+i)%len(workers)]
+		src := &source{r: q, port: p, worker: w}
+		if err := w.poll.add(src); err != nil {
+			return fmt.Errorf("port %s: %w", p.cfg.Name, err)
+		}
+		p.sources = append(p.sources, src)
+	}
+	return nil
+}
+
+// DetachPort takes a port away and closes its TAP.
+func (s *Segment) DetachPort(name string) error {
+	s.v.mu.Lock()
+	defer s.v.mu.Unlock()
+	p := s.port(name)
+	if p == nil {
+		return fmt.Errorf("segment %v: port %s %w", s.cfg.VNI, name, ErrNotFound)
+	}
+	return s.detach(p)
+}
+
+// detach is called under v.mu. The port's number is free again only after no
+// worker can hold the port and nothing in the table points to it.
+func (s *Segment) detach(p *Port) error {
+	p.gone.Store(true)
+	p.told.Store(true)
+	for _, src := range p.sources {
+		src.worker.poll.remove(src)
+	}
+	s.v.settle()
+	s.table.FlushDst(fdb.Local(p.id), true)
+	s.table.SetLimit(fdb.Local(p.id), 0)
+	vw := *s.view.Load()
+	vw.ports = slices.Clone(vw.ports)
+	vw.ports[p.id] = nil
+	s.view.Store(&vw)
+	s.v.settle()
+	return p.dev.Close()
+}
+
+func (s *Segment) port(name string) *Port {
+	for _, p := range s.view.Load().ports {
+		if p != nil && p.cfg.Name == name {
+			return p
+		}
+	}
+	return nil
+}
+
+// PortStats describes a port.
+type PortStats struct {
+	ID       uint32
+	Name     string
+	Kind     string // tap
+	State    string // up, down
+	Queues   int
+	Isolated bool
+	MaxMACs  int
+	Traffic
+}
+
+// Ports are the segment's local ports, in the order they were attached in.
+func (s *Segment) Ports() []PortStats {
+	var out []PortStats
+	for _, p := range s.view.Load().ports {
+		if p != nil {
+			out = append(out, p.Stats())
+		}
+	}
+	return out
+}
+
+// Stats describes the port as it is now.
+func (p *Port) Stats() PortStats {
+	st := PortStats{ID: p.id, Name: p.cfg.Name, Kind: "tap", State: "up", Queues: len(p.queues), Isolated: p.cfg.Isolated, MaxMACs: p.cfg.MaxMACs}
+	if p.gone.Load() {
+		st.State = "down"
+	}
+	for i := range p.state {
+		p.state[i].addTo(&st.Traffic)
+	}
+	return st
+}

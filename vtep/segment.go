@@ -1,0 +1,274 @@
+package vtep
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"runtime"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/uvtep/uvtep/encap"
+	"github.com/uvtep/uvtep/fdb"
+	"github.com/uvtep/uvtep/internal/underlay"
+)
+
+// maxLearnedPeers bounds what strangers can make a segment remember.
+const maxLearnedPeers = 4096
+
+// remote is what a segment keeps of a remote VTEP.
+type remote struct {
+	addr    *underlay.Remote
+	traffic []traffic // one a worker
+}
+
+// peer is a remote VTEP of a segment.
+type peer = fdb.Peer[*remote]
+
+// view is what workers see of a segment. It never changes; a change makes
+// another one.
+type view struct {
+	ports []*Port          // by id; nil where a number is free
+	group *underlay.Remote // floods also go there; nil = no group
+	learn bool
+}
+
+// Segment is one VNI's broadcast domain.
+type Segment struct {
+	v      *VTEP
+	table  *fdb.Table
+	peers  *fdb.Peers[*remote]
+	drops  dropTable
+	view   atomic.Pointer[view]
+	cfg    SegmentConfig // changed under v.mu
+	joined netip.Addr
+}
+
+func newSegment(v *VTEP, cfg SegmentConfig) (*Segment, error) {
+	s := &Segment{v: v, cfg: cfg, table: fdb.New(cfg.tableConfig()), peers: fdb.NewPeers[*remote](maxLearnedPeers), drops: make(dropTable, v.cfg.Workers)}
+	vw := &view{learn: !cfg.NoLearning}
+	if cfg.Group.IsValid() {
+		if err := v.ep.Join(cfg.Group); err != nil {
+			return nil, fmt.Errorf("segment %v: %w", cfg.VNI, err)
+		}
+		s.joined = cfg.Group
+		vw.group = underlay.NewRemote(cfg.Group, v.cfg.Port)
+	}
+	s.view.Store(vw)
+	for _, a := range cfg.Peers {
+		if _, err := s.addPeer(a, fdb.PeerConfig, true); err != nil {
+			return nil, errors.Join(err, s.close())
+		}
+	}
+	for _, e := range cfg.FDB {
+		if e.Port != "" {
+			continue // bound when the port comes
+		}
+		if err := s.addStatic(e, fdb.PeerConfig); err != nil {
+			return nil, errors.Join(err, s.close())
+		}
+	}
+	return s, nil
+}
+
+// close is called under v.mu, with the segment out of the workers' sight.
+func (s *Segment) close() error {
+	var errs []error
+	for _, p := range s.view.Load().ports {
+		if p != nil {
+			errs = append(errs, s.detach(p))
+		}
+	}
+	if s.joined.IsValid() {
+		errs = append(errs, s.v.ep.Leave(s.joined))
+		s.joined = netip.Addr{}
+	}
+	s.v.settle()
+	return errors.Join(errs...)
+}
+
+// VNI is the segment's number.
+func (s *Segment) VNI() encap.VNI { return s.cfg.VNI }
+
+// Config is the segment's configuration, its defaults filled in.
+func (s *Segment) Config() SegmentConfig {
+	s.v.mu.Lock()
+	defer s.v.mu.Unlock()
+	return s.cfg
+}
+
+// MACs is the number of entries in the forwarding database.
+func (s *Segment) MACs() int { return s.table.Len() }
+
+func (s *Segment) addPeer(a netip.Addr, o fdb.PeerOrigin, replicate bool) (*peer, error) {
+	p, err := s.peers.Add(a, o, replicate, func(uint32) *remote {
+		return &remote{addr: underlay.NewRemote(a.Unmap(), s.v.cfg.Port), traffic: make([]traffic, s.v.cfg.Workers)}
+	})
+	if err != nil {
+		return nil, fmt.Errorf("segment %v: peer %v: %w", s.cfg.VNI, a, err)
+	}
+	return p, nil
+}
+
+// AddPeer adds a remote VTEP to the replication list.
+func (s *Segment) AddPeer(a netip.Addr) error {
+	if err := checkPeer(s.v.cfg, a); err != nil {
+		return fmt.Errorf("segment %v: %w: %w", s.cfg.VNI, ErrInvalid, err)
+	}
+	s.v.mu.Lock()
+	defer s.v.mu.Unlock()
+	if p, ok := s.peers.Lookup(a.Unmap()); ok && p.Replicate() {
+		return fmt.Errorf("segment %v: peer %v %w", s.cfg.VNI, a, ErrExists)
+	}
+	_, err := s.addPeer(a, fdb.PeerAPI, true)
+	return err
+}
+
+// RemovePeer takes a remote VTEP away, with all that the forwarding database
+// knows behind it.
+func (s *Segment) RemovePeer(a netip.Addr) error {
+	s.v.mu.Lock()
+	defer s.v.mu.Unlock()
+	id, ok := s.peers.Remove(a.Unmap())
+	if !ok {
+		return fmt.Errorf("segment %v: peer %v %w", s.cfg.VNI, a, ErrNotFound)
+	}
+	s.forget(id)
+	return nil
+}
+
+// forget frees a peer's number once no worker can learn or look it up.
+func (s *Segment) forget(id uint32) {
+	s.v.settle()
+	s.table.FlushDst(fdb.Remote(id), true)
+	s.v.settle()
+	s.peers.Release(id)
+}
+
+// PeerStats describes a remote VTEP.
+type PeerStats struct {
+	Addr      netip.Addr
+	Origin    fdb.PeerOrigin
+	Replicate bool
+	Traffic
+}
+
+// Peers are the remote VTEPs, by address.
+func (s *Segment) Peers() []PeerStats {
+	var out []PeerStats
+	for _, p := range s.peers.All() {
+		out = append(out, PeerStats{Addr: p.Addr, Origin: p.Origin(), Replicate: p.Replicate(), Traffic: sum(p.Value.traffic)})
+	}
+	slices.SortFunc(out, func(a, b PeerStats) int { return a.Addr.Compare(b.Addr) })
+	return out
+}
+
+// AddStatic binds a MAC for good.
+func (s *Segment) AddStatic(e StaticEntry) error {
+	s.v.mu.Lock()
+	defer s.v.mu.Unlock()
+	return s.addStatic(e, fdb.PeerAPI)
+}
+
+func (s *Segment) addStatic(e StaticEntry, o fdb.PeerOrigin) error {
+	var d fdb.Dst
+	if e.Port != "" {
+		p := s.port(e.Port)
+		if p == nil {
+			return fmt.Errorf("segment %v: port %s %w", s.cfg.VNI, e.Port, ErrNotFound)
+		}
+		d = fdb.Local(p.id)
+	} else {
+		if err := checkPeer(s.v.cfg, e.Dst); err != nil {
+			return fmt.Errorf("segment %v: %v: %w: %w", s.cfg.VNI, e.MAC, ErrInvalid, err)
+		}
+		p, err := s.addPeer(e.Dst, o, false)
+		if err != nil {
+			return err
+		}
+		d = fdb.Remote(p.ID)
+	}
+	if err := s.table.AddStatic(e.MAC, d); err != nil {
+		return fmt.Errorf("segment %v: %v: %w", s.cfg.VNI, e.MAC, err)
+	}
+	return nil
+}
+
+// DeleteMAC removes an entry of the forwarding database, of either kind.
+func (s *Segment) DeleteMAC(m fdb.MAC) error {
+	if !s.table.Delete(m) {
+		return fmt.Errorf("segment %v: %v %w", s.cfg.VNI, m, ErrNotFound)
+	}
+	return nil
+}
+
+// FlushFDB removes what was learned and returns how much that was.
+func (s *Segment) FlushFDB() int { return s.table.Flush() }
+
+// FDBEntry is an entry of the forwarding database. Port is set for a local one,
+// Dst for a remote one, neither for the segment's own addresses.
+type FDBEntry struct {
+	MAC   fdb.MAC
+	Port  string
+	Dst   netip.Addr
+	State string // dynamic, static, self
+	Age   time.Duration
+}
+
+// FDB is the forwarding database, by MAC.
+func (s *Segment) FDB() []FDBEntry {
+	ports := s.view.Load().ports
+	var out []FDBEntry
+	for _, e := range s.table.Entries(s.v.seconds()) {
+		r := FDBEntry{MAC: e.MAC, State: e.State(), Age: time.Duration(e.Age) * time.Second}
+		switch i := int(e.Dst.Index()); {
+		case e.Dst.IsLocal() && i < len(ports) && ports[i] != nil:
+			r.Port = ports[i].cfg.Name
+		case e.Dst.IsRemote():
+			if p := s.peers.ByID(e.Dst.Index()); p != nil {
+				r.Dst = p.Addr
+			}
+		}
+		out = append(out, r)
+	}
+	slices.SortFunc(out, func(a, b FDBEntry) int { return int(int64(a.MAC) - int64(b.MAC)) })
+	return out
+}
+
+// maintain ages what was learned.
+func (s *Segment) maintain(ctx context.Context) {
+	now := s.v.seconds()
+	for ctx.Err() == nil {
+		if _, done := s.table.Sweep(now, sweepBudget); done {
+			break
+		}
+		runtime.Gosched()
+	}
+	s.agePeers(now)
+	for _, p := range s.view.Load().ports {
+		if p != nil && p.gone.Load() && !p.told.Swap(true) {
+			s.v.cfg.Logger.Warn("a port has vanished; reload to open it again", "vni", s.cfg.VNI, "port", p.cfg.Name)
+			s.table.FlushDst(fdb.Local(p.id), false)
+		}
+	}
+}
+
+// agePeers forgets the peers that were learned and have been silent for as long
+// as a MAC may be.
+func (s *Segment) agePeers(now fdb.Seconds) {
+	s.v.mu.Lock()
+	defer s.v.mu.Unlock()
+	age := s.cfg.tableConfig().Ageing
+	if age == 0 {
+		return
+	}
+	for _, p := range s.peers.All() {
+		if p.Origin() == fdb.PeerLearned && now-p.Seen() > age {
+			if id, ok := s.peers.Remove(p.Addr); ok {
+				s.forget(id)
+			}
+		}
+	}
+}

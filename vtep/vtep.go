@@ -1,0 +1,247 @@
+package vtep
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/uvtep/uvtep/encap"
+	"github.com/uvtep/uvtep/fdb"
+	"github.com/uvtep/uvtep/internal/frame"
+	"github.com/uvtep/uvtep/internal/underlay"
+)
+
+// VTEP is one VXLAN tunnel end point: an underlay, its workers, its segments.
+// All methods may be called at any time, also while Run runs.
+type VTEP struct {
+	cfg     Config
+	local4  uint32 // cfg.Local, if it is IPv4
+	mtu     int    // of a segment that does not say
+	ep      underlay.Endpoint
+	workers []*worker
+	start   time.Time
+	now     atomic.Uint32 // seconds since start, for ageing
+	unknown dropTable     // drops of packets whose segment is not known
+
+	mu       sync.Mutex // changes of the set of segments, and of any segment
+	closed   bool
+	segments atomic.Pointer[map[encap.VNI]*Segment]
+}
+
+// New opens the underlay and makes the workers; Run starts them. The error
+// wraps one of internal/underlay's.
+func New(cfg Config) (*VTEP, error) {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	ep, err := cfg.OpenUnderlay(underlay.Config{
+		Local: cfg.Local, Port: cfg.Port, Device: cfg.Device, Checksum: !cfg.NoChecksum, TTL: cfg.TTL, Queues: cfg.Workers,
+	})
+	if err != nil {
+		return nil, err
+	}
+	mtu, err := ep.MTU()
+	if err != nil {
+		return nil, errors.Join(err, ep.Close())
+	}
+	v := &VTEP{cfg: cfg, ep: ep, mtu: mtu - encap.Overhead(cfg.Local), start: cfg.Clock(), unknown: make(dropTable, cfg.Workers)}
+	if cfg.Local.Is4() {
+		a := cfg.Local.As4()
+		v.local4 = binary.BigEndian.Uint32(a[:])
+	}
+	v.segments.Store(&map[encap.VNI]*Segment{})
+	for i, q := range ep.Queues() {
+		w, err := newWorker(v, i, q)
+		if err != nil {
+			return nil, errors.Join(err, v.Close())
+		}
+		v.workers = append(v.workers, w)
+	}
+	return v, nil
+}
+
+// Local is the VTEP's own address.
+func (v *VTEP) Local() netip.Addr { return v.cfg.Local }
+
+// Port is the UDP port of the underlay.
+func (v *VTEP) Port() uint16 { return v.cfg.Port }
+
+// DefaultMTU is the MTU of a segment that does not set one: the underlay's less
+// the overhead, bytes.
+func (v *VTEP) DefaultMTU() int { return v.mtu }
+
+// Run carries frames until ctx is cancelled; it then returns nil, with all
+// workers at rest. Close comes after it.
+func (v *VTEP) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	for _, w := range v.workers {
+		g.Go(func() error { w.run(ctx); return nil })
+	}
+	g.Go(func() error { v.maintain(ctx); return nil })
+	g.Go(func() error {
+		<-ctx.Done()
+		for _, w := range v.workers {
+			w.poll.wake()
+		}
+		return nil
+	})
+	return g.Wait()
+}
+
+// Close removes all segments, closes their ports and the underlay. Run has
+// returned. Closing twice is closing once.
+func (v *VTEP) Close() error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.closed {
+		return nil
+	}
+	v.closed = true
+	var errs []error
+	for _, s := range *v.segments.Load() {
+		errs = append(errs, s.close())
+	}
+	v.segments.Store(&map[encap.VNI]*Segment{})
+	errs = append(errs, v.ep.Close())
+	for _, w := range v.workers {
+		errs = append(errs, w.poll.close())
+	}
+	return errors.Join(errs...)
+}
+
+// sweepBudget is how many entries of one segment a pass of maintain visits
+// before it lets go of the processor.
+const sweepBudget = 4096
+
+// maintain keeps the time, ages what was learned, and tells of ports that have
+// vanished.
+func (v *VTEP) maintain(ctx context.Context) {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			v.now.Store(uint32(v.cfg.Clock().Sub(v.start) / time.Second))
+			for _, s := range v.Segments() {
+				s.maintain(ctx)
+			}
+		}
+	}
+}
+
+func (v *VTEP) seconds() fdb.Seconds { return fdb.Seconds(v.now.Load()) }
+
+// settle returns once no worker can hold anything that it read from a view
+// before the call: each was seen at rest or has begun another round.
+func (v *VTEP) settle() {
+	for _, w := range v.workers {
+		was := w.round.Load()
+		for pause := 10 * time.Microsecond; was&1 == 1 && w.round.Load() == was; pause = min(2*pause, time.Millisecond) {
+			time.Sleep(pause)
+		}
+	}
+}
+
+// AddSegment makes a segment, without ports. The error wraps ErrExists,
+// ErrInvalid, ErrClosed, or says which group could not be joined.
+func (v *VTEP) AddSegment(cfg SegmentConfig) (*Segment, error) {
+	cfg, err := cfg.check(v.cfg, v.mtu)
+	if err != nil {
+		return nil, err
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.closed {
+		return nil, ErrClosed
+	}
+	old := *v.segments.Load()
+	if _, ok := old[cfg.VNI]; ok {
+		return nil, fmt.Errorf("segment %v %w", cfg.VNI, ErrExists)
+	}
+	s, err := newSegment(v, cfg)
+	if err != nil {
+		return nil, err
+	}
+	all := maps.Clone(old)
+	all[cfg.VNI] = s
+	v.segments.Store(&all)
+	return s, nil
+}
+
+// RemoveSegment takes a segment away and closes its ports.
+func (v *VTEP) RemoveSegment(vni encap.VNI) error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	old := *v.segments.Load()
+	s, ok := old[vni]
+	if !ok {
+		return fmt.Errorf("segment %v %w", vni, ErrNotFound)
+	}
+	all := maps.Clone(old)
+	delete(all, vni)
+	v.segments.Store(&all)
+	return s.close()
+}
+
+// Segment finds a segment by its VNI.
+func (v *VTEP) Segment(vni encap.VNI) (*Segment, bool) {
+	s, ok := (*v.segments.Load())[vni]
+	return s, ok
+}
+
+// Segments are all segments, by VNI.
+func (v *VTEP) Segments() []*Segment {
+	return slices.SortedFunc(maps.Values(*v.segments.Load()), func(a, b *Segment) int { return int(a.cfg.VNI) - int(b.cfg.VNI) })
+}
+
+// WorkerStats is what one worker did. CPU is -1: workers are not bound to one.
+type WorkerStats struct {
+	ID, CPU                       int
+	RxPackets, TxPackets, Batches uint64
+}
+
+// DropStats counts the frames that were dropped for one reason. VNI is 0 for
+// packets of which no segment is known.
+type DropStats struct {
+	Reason frame.Reason
+	VNI    encap.VNI
+	Count  uint64
+}
+
+// Stats is a VTEP's work so far.
+type Stats struct {
+	Workers []WorkerStats
+	Drops   []DropStats // those that happened, by VNI and reason
+}
+
+// Stats reads the counters; it takes no lock that a worker takes.
+func (v *VTEP) Stats() Stats {
+	var st Stats
+	for _, w := range v.workers {
+		st.Workers = append(st.Workers, WorkerStats{ID: w.id, CPU: -1, RxPackets: w.rx.load(), TxPackets: w.tx.load(), Batches: w.batches.load()})
+	}
+	add := func(vni encap.VNI, d dropTable) {
+		for r := range frame.Reason(frame.Reasons) {
+			if n := d.sum(r); n > 0 {
+				st.Drops = append(st.Drops, DropStats{Reason: r, VNI: vni, Count: n})
+			}
+		}
+	}
+	add(0, v.unknown)
+	for _, s := range v.Segments() {
+		add(s.cfg.VNI, s.drops)
+	}
+	return st
+}
