@@ -36,7 +36,8 @@ func (s *source) dhcp(p path, raw *rawDHCP) *DHCP {
 			d.Ranges = explicit
 		}
 		d.Ranges = without(without(d.Ranges, d.Server), d.Gateway)
-		if len(d.Ranges) == 0 && len(raw.Hosts) == 0 {
+		faulty := raw.Ranges != nil && len(explicit) < len(*raw.Ranges)
+		if len(d.Ranges) == 0 && len(raw.Hosts) == 0 && !faulty {
 			s.fault(p.key("ranges"), "no address is left to give, and there are no hosts")
 		}
 	}

@@ -20,42 +20,84 @@ const (
 	forClient
 )
 
-// serverOwns are the options that the exchange itself sets, and why.
-var serverOwns = map[int64]string{
-	1: "the subnet's mask", 50: "the client's", 51: "the key lease", 52: "the server's own", 53: "the server's own",
-	54: "the key server", 55: "the client's", 56: "the server's own", 57: "the client's", 58: "the key t1", 59: "the key t2",
-	61: "the client's", 80: "the server's own", 81: "the server's own", 82: "the relay's", 90: "the client's", 118: "the client's",
+// serverOwns tells whose an option is that the exchange itself sets; it is empty
+// for all others.
+func serverOwns(code int64) string {
+	switch code {
+	case 1:
+		return "the subnet's mask"
+	case 50, 55, 57, 61, 90, 118:
+		return "the client's"
+	case 51:
+		return "the key lease"
+	case 52, 53, 56, 80, 81:
+		return "the server's own"
+	case 54:
+		return "the key server"
+	case 58:
+		return "the key t1"
+	case 59:
+		return "the key t2"
+	case 82:
+		return "the relay's"
+	}
+	return ""
 }
 
-// ownKeys are the options that have a key of their own beside options.
-var ownKeys = [...]map[int64]string{
-	forServer: {3: "gateway", 6: "dns", 12: "hostname, in hosts", 15: "domain", 26: "mtu", 121: "routes"},
-	forRelay:  {3: "gateway", 6: "dns", 12: "hostname, in hosts"},
-	forClient: {12: "hostname, in hosts"},
+// ownKey is the key that stands for an option beside `options`, or "".
+func ownKey(in scope, code int64) string {
+	if code == 12 {
+		return "hostname, in hosts"
+	}
+	if in == forClient {
+		return ""
+	}
+	switch code {
+	case 3:
+		return "gateway"
+	case 6:
+		return "dns"
+	}
+	if in == forRelay {
+		return ""
+	}
+	switch code {
+	case 15:
+		return "domain"
+	case 26:
+		return "mtu"
+	case 121:
+		return "routes"
+	}
+	return ""
 }
 
-// layout is what the value of an option consists of (RFC 2132 and others).
+// layout is what the value of an option consists of.
 type layout struct {
-	unit   int  // length of one element, bytes
+	unit   int  // length of one element, bytes; 0 = not known
 	many   bool // one element or more, not exactly one
 	number bool // a number, not addresses
 }
 
-var layouts = func() map[int64]layout {
-	m := make(map[int64]layout)
-	set := func(l layout, codes ...int64) {
-		for _, c := range codes {
-			m[c] = l
-		}
+// layoutOf knows the options of RFC 2132, and a few of later ones, whose length
+// is bound.
+func layoutOf(code int64) layout {
+	switch code {
+	case 3, 4, 5, 6, 7, 8, 9, 10, 11, 41, 42, 44, 45, 48, 49, 65, 69, 70, 71, 72, 73, 74, 75, 76, 138, 150:
+		return layout{unit: 4, many: true}
+	case 21, 33:
+		return layout{unit: 8, many: true}
+	case 16, 28, 32:
+		return layout{unit: 4}
+	case 19, 20, 23, 27, 29, 30, 31, 34, 36, 37, 39, 46, 116:
+		return layout{unit: 1, number: true}
+	case 13, 22, 26:
+		return layout{unit: 2, number: true}
+	case 2, 24, 35, 38, 108, 211:
+		return layout{unit: 4, number: true}
 	}
-	set(layout{unit: 4, many: true}, 3, 4, 5, 6, 7, 8, 9, 10, 11, 41, 42, 44, 45, 48, 49, 65, 69, 70, 71, 72, 73, 74, 75, 76, 138, 150)
-	set(layout{unit: 4}, 16, 28, 32)
-	set(layout{unit: 8, many: true}, 21, 33)
-	set(layout{unit: 1, number: true}, 19, 20, 23, 27, 29, 30, 31, 34, 36, 37, 39, 46, 116)
-	set(layout{unit: 2, number: true}, 13, 22, 26)
-	set(layout{unit: 4, number: true}, 2, 24, 35, 38, 108, 211)
-	return m
-}()
+	return layout{}
+}
 
 func (s *source) options(p path, raw []rawOption, in scope) []Option {
 	var out []Option
@@ -68,11 +110,11 @@ func (s *source) options(p path, raw []rawOption, in scope) []Option {
 		if code == 0 {
 			continue
 		}
-		if why, owned := serverOwns[code]; owned {
+		if why := serverOwns(code); why != "" {
 			s.fault(at.key("code"), "option %d is not for configuration: it is %s", code, why)
 			continue
 		}
-		if key, has := ownKeys[in][code]; has {
+		if key := ownKey(in, code); key != "" {
 			s.fault(at.key("code"), "option %d has a key of its own: %s", code, key)
 			continue
 		}
@@ -133,8 +175,8 @@ func (s *source) option(p path, raw *rawOption, code int64) Option {
 }
 
 func (s *source) optionNumber(p path, n, code int64) []byte {
-	l, known := layouts[code]
-	if !known || !l.number {
+	l := layoutOf(code)
+	if !l.number {
 		if code != 0 {
 			s.fault(p, "the width of a number in option %d is not known: write it as hex", code)
 		}
@@ -154,15 +196,15 @@ func (s *source) optionNumber(p path, n, code int64) []byte {
 }
 
 func (s *source) optionLength(p path, o Option, code int64) {
-	l, known := layouts[code]
+	l := layoutOf(code)
 	switch n := len(o.Data); {
 	case n == 0:
 		s.fault(p, "is empty")
 	case n > maxOption:
 		s.fault(p, "has %d bytes; an option has at most %d", n, maxOption)
-	case known && l.many && n%l.unit != 0:
+	case l.unit > 0 && l.many && n%l.unit != 0:
 		s.fault(p, "has %d bytes; option %d takes a multiple of %d", n, code, l.unit)
-	case known && !l.many && n != l.unit:
+	case l.unit > 0 && !l.many && n != l.unit:
 		s.fault(p, "has %d bytes; option %d takes %d", n, code, l.unit)
 	}
 }

@@ -212,7 +212,7 @@ func (s *source) text(n ast.Node, v reflect.Value, p path) {
 	default:
 		s.fault(p, "a text is needed, not %s", kindOf(n))
 	}
-	if strings.ContainsFunc(v.String(), func(r rune) bool { return !unicode.IsPrint(r) }) {
+	if !isText(v.String()) {
 		s.fault(p, "holds characters that cannot be printed")
 	}
 }
@@ -281,4 +281,9 @@ func invalidUTF8(data []byte) int {
 		i += size
 	}
 	return -1
+}
+
+// isText tells whether a value can be written as text.
+func isText(v string) bool {
+	return utf8.ValidString(v) && !strings.ContainsFunc(v, func(r rune) bool { return !unicode.IsPrint(r) })
 }

@@ -78,8 +78,12 @@ func (t offloadText) JSONSchema() *jsonschema.Schema { return enum(t) }
 func (t acceptText) JSONSchema() *jsonschema.Schema  { return enum(t) }
 func (t serveText) JSONSchema() *jsonschema.Schema   { return enum(t) }
 
-func (ttlText) JSONSchema() *jsonschema.Schema     { return numberOr("1", "255", inherit) }
-func (tosText) JSONSchema() *jsonschema.Schema     { return numberOr("0", "252", inherit) }
+func (ttlText) JSONSchema() *jsonschema.Schema { return numberOr("1", "255", inherit) }
+func (tosText) JSONSchema() *jsonschema.Schema {
+	s := numberOr("0", "252", inherit)
+	s.OneOf[0].MultipleOf = "4" // without the ECN bits
+	return s
+}
 func (dhcpMTUText) JSONSchema() *jsonschema.Schema { return numberOr("68", "65535", off) }
 
 // JSONSchemaExtend lets a subnet stand for the whole server.

@@ -1,0 +1,112 @@
+package config
+
+import (
+	"reflect"
+	"slices"
+)
+
+// Changes are what a reload has to do. A port may move from one segment to
+// another, so what is removed goes before what is added comes.
+type Changes struct {
+	// NeedsRestart has one line a key that cannot change while running, such as
+	// "underlay.port: cannot change while running; restart". While it is not
+	// empty nothing may be applied.
+	NeedsRestart []string
+	Added        []Segment // in the order of the new configuration
+	Removed      []Segment // in the order of the old one
+	Changed      []SegmentChange
+}
+
+// SegmentChange is a segment of which something differs; its VNI does not.
+type SegmentChange struct {
+	Old, New Segment
+
+	Name, MTU, Peers, Group, FDB, Ports, DHCP bool
+	Limits                                    bool // learning, ageing, max_macs
+}
+
+// Empty tells whether there is nothing to do.
+func (c Changes) Empty() bool {
+	return len(c.NeedsRestart)+len(c.Added)+len(c.Removed)+len(c.Changed) == 0
+}
+
+// Diff compares two configurations. Neither is changed, and the result shares
+// their memory.
+func Diff(from, to *Config) Changes {
+	c := Changes{NeedsRestart: needsRestart(from, to)}
+	for i := range from.Segments {
+		if find(to.Segments, from.Segments[i].VNI) == nil {
+			c.Removed = append(c.Removed, from.Segments[i])
+		}
+	}
+	for i := range to.Segments {
+		now := &to.Segments[i]
+		before := find(from.Segments, now.VNI)
+		if before == nil {
+			c.Added = append(c.Added, *now)
+			continue
+		}
+		if change := compare(before, now); change.any() {
+			c.Changed = append(c.Changed, change)
+		}
+	}
+	return c
+}
+
+func find(list []Segment, vni uint32) *Segment {
+	if i := slices.IndexFunc(list, func(s Segment) bool { return s.VNI == vni }); i >= 0 {
+		return &list[i]
+	}
+	return nil
+}
+
+func compare(a, b *Segment) SegmentChange {
+	return SegmentChange{
+		Old: *a, New: *b,
+		Name:   a.Name != b.Name,
+		MTU:    a.MTU != b.MTU,
+		Peers:  !sameSet(a.Peers, b.Peers),
+		Group:  a.Group != b.Group,
+		FDB:    !reflect.DeepEqual(a.FDB, b.FDB),
+		Ports:  !reflect.DeepEqual(a.Ports, b.Ports),
+		DHCP:   !reflect.DeepEqual(a.DHCP, b.DHCP),
+		Limits: a.Learning != b.Learning || a.Ageing != b.Ageing || a.MaxMACs != b.MaxMACs,
+	}
+}
+
+func (c *SegmentChange) any() bool {
+	return c.Name || c.MTU || c.Peers || c.Group || c.FDB || c.Ports || c.DHCP || c.Limits
+}
+
+// sameSet compares lists without repetitions, whose order has no meaning.
+func sameSet[T comparable](a, b []T) bool {
+	return len(a) == len(b) && !slices.ContainsFunc(a, func(v T) bool { return !slices.Contains(b, v) })
+}
+
+func needsRestart(a, b *Config) []string {
+	var out []string
+	for _, k := range []struct {
+		path    string
+		differs bool
+	}{
+		{"underlay.local", a.Underlay.Local != b.Underlay.Local},
+		{"underlay.port", a.Underlay.Port != b.Underlay.Port},
+		{"underlay.device", a.Underlay.Device != b.Underlay.Device},
+		{"underlay.accept", a.Underlay.Accept != b.Underlay.Accept},
+		{"underlay.checksum", a.Underlay.Checksum != b.Underlay.Checksum},
+		{"underlay.ttl", a.Underlay.TTL != b.Underlay.TTL},
+		{"underlay.tos", a.Underlay.TOS != b.Underlay.TOS},
+		{"underlay.strict", a.Underlay.Strict != b.Underlay.Strict},
+		{"underlay.source_ports", a.Underlay.SourcePorts != b.Underlay.SourcePorts},
+		{"workers", a.Workers != b.Workers},
+		{"offload", a.Offload != b.Offload},
+		{"state", a.State != b.State},
+		{"api.socket", a.API.Socket != b.API.Socket},
+		{"api.http", a.API.HTTP != b.API.HTTP},
+	} {
+		if k.differs {
+			out = append(out, k.path+": cannot change while running; restart")
+		}
+	}
+	return out
+}

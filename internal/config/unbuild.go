@@ -1,0 +1,236 @@
+package config
+
+import (
+	"encoding/hex"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// rawOf is the file that c was made of, less what is at its default.
+func rawOf(c *Config) rawConfig {
+	u := &c.Underlay
+	raw := rawConfig{
+		Underlay: rawUnderlay{
+			Local:    addrText(addrString(u.Local)),
+			Port:     unless(int64(u.Port), DefaultPort),
+			Device:   ifnameText(u.Device),
+			Accept:   acceptText(unless(u.Accept, AcceptPeers)),
+			Checksum: falseOnly(u.Checksum),
+			Strict:   u.Strict,
+		},
+		Workers: int64(c.Workers),
+		Offload: offloadText(unless(c.Offload, OffloadAuto)),
+		State:   unless(c.State, DefaultState),
+	}
+	if u.TTL != (TTL{Value: DefaultTTL}) {
+		raw.Underlay.TTL = ttlText(numberOrInherit(u.TTL.Value, u.TTL.Inherit))
+	}
+	if !u.TOS.Inherit {
+		raw.Underlay.TOS = tosText(numberOrInherit(u.TOS.Value, false))
+	}
+	raw.Underlay.SourcePorts = rawSourcePortsOf(u.SourcePorts)
+	if c.API.SocketExplicit {
+		raw.API.Socket = c.API.Socket
+	}
+	if c.API.HTTPExplicit {
+		raw.API.HTTP = &c.API.HTTP
+	}
+	for i := range c.Segments {
+		raw.Segments = append(raw.Segments, rawSegmentOf(&c.Segments[i]))
+	}
+	return raw
+}
+
+func rawSourcePortsOf(sp SourcePorts) rawSourcePorts {
+	var raw rawSourcePorts
+	if sp.Low != DefaultSourceLow || sp.High != DefaultSourceHigh {
+		raw.Range = portRangeText(fmt.Sprintf("%d-%d", sp.Low, sp.High))
+	}
+	raw.Count = unless(int64(sp.Count), min(DefaultSourceCount, int64(sp.High-sp.Low)+1))
+	return raw
+}
+
+func rawSegmentOf(s *Segment) rawSegment {
+	raw := rawSegment{
+		VNI:      int64(s.VNI),
+		Name:     nameText(unless(s.Name, fmt.Sprintf("vni%d", s.VNI))),
+		MTU:      int64(s.MTU),
+		Group:    addrText(addrString(s.Group)),
+		Learning: falseOnly(s.Learning),
+		MaxMACs:  unless(int64(s.MaxMACs), DefaultMaxMACs),
+		Ageing:   durationUnless(s.Ageing, DefaultAgeing),
+	}
+	for _, a := range s.Peers {
+		raw.Peers = append(raw.Peers, addrText(a.String()))
+	}
+	for _, e := range s.FDB {
+		raw.FDB = append(raw.FDB, rawStatic{
+			MAC: macText(e.MAC.String()), Dst: addrText(addrString(e.Dst)), Port: ifnameText(e.Port),
+		})
+	}
+	for _, p := range s.Ports {
+		raw.Ports = append(raw.Ports, rawPort{
+			TAP: ifnameText(p.TAP), NetNS: p.NetNS, Rename: ifnameText(p.Rename), MAC: macText(p.MAC.String()),
+			Bridge: ifnameText(p.Bridge), Isolated: p.Isolated, MaxMACs: int64(p.MaxMACs),
+		})
+	}
+	if s.DHCP != nil {
+		raw.DHCP = rawDHCPOf(s.DHCP)
+	}
+	return raw
+}
+
+func rawDHCPOf(d *DHCP) *rawDHCP {
+	raw := &rawDHCP{
+		Subnet:          prefixText(d.Subnet.String()),
+		Gateway:         ipv4Text(addrString(d.Gateway)),
+		DNS:             ipv4Texts(d.DNS),
+		Domain:          domainText(d.Domain),
+		Lease:           durationUnless(d.Lease, DefaultLease),
+		Options:         rawOptionsOf(d.Options),
+		Authoritative:   d.Authoritative,
+		SubnetSelection: d.SubnetSelection,
+		Serve:           serveText(unless(d.Serve, ServeSegment)),
+	}
+	t1, t2 := defaultTimers(d.Lease)
+	raw.T1, raw.T2 = durationUnless(d.T1, t1), durationUnless(d.T2, t2)
+	switch {
+	case d.MTU.Off:
+		raw.MTU = off
+	case d.MTU.Value != 0:
+		raw.MTU = dhcpMTUText(strconv.Itoa(int(d.MTU.Value)))
+	}
+	written := d.Ranges
+	if slices.Equal(d.Ranges, without(without(usable(d.Subnet), d.Server), d.Gateway)) {
+		written = nil
+	} else {
+		raw.Ranges = rangeTexts(d.Ranges)
+	}
+	if d.Server != defaultServer(d, written) {
+		raw.Server = ipv4Text(d.Server.String())
+	}
+	for _, r := range d.Routes {
+		raw.Routes = append(raw.Routes, rawRoute{To: prefixText(r.To.String()), Via: ipv4Text(r.Via.String())})
+	}
+	for _, h := range d.Hosts {
+		raw.Hosts = append(raw.Hosts, rawHost{
+			MAC: macText(h.MAC.String()), ClientID: hexText(hex.EncodeToString(h.ClientID)),
+			IP: ipv4Text(h.IP.String()), Hostname: domainText(h.Hostname), Options: rawOptionsOf(h.Options),
+		})
+	}
+	for _, r := range d.Relays {
+		relay := rawRelay{
+			Subnet: prefixText(r.Subnet.String()), Gateway: ipv4Text(addrString(r.Gateway)),
+			DNS: ipv4Texts(r.DNS), Options: rawOptionsOf(r.Options),
+		}
+		if !slices.Equal(r.Ranges, without(usable(r.Subnet), r.Gateway)) {
+			relay.Ranges = rangeTexts(r.Ranges)
+		}
+		raw.Relays = append(raw.Relays, relay)
+	}
+	for i := range d.Classes {
+		raw.Classes = append(raw.Classes, rawClassOf(&d.Classes[i]))
+	}
+	return raw
+}
+
+func rawClassOf(c *Class) rawClass {
+	raw := rawClass{Options: rawOptionsOf(c.Options)}
+	switch c.By {
+	case ByVendor:
+		raw.Vendor = c.Match
+	case ByUser:
+		raw.User = c.Match
+	case ByHostname:
+		raw.Hostname = c.Match
+	case ByCircuitID:
+		raw.CircuitID = c.Match
+		if !isText(c.Match) || strings.HasPrefix(c.Match, "0x") {
+			raw.CircuitID = "0x" + hex.EncodeToString([]byte(c.Match))
+		}
+	case ByArch:
+		n := int64(c.Arch)
+		raw.Arch = &n
+	}
+	return raw
+}
+
+func rawOptionsOf(list []Option) []rawOption {
+	var out []rawOption
+	for _, o := range list {
+		raw := rawOption{Code: int64(o.Code)}
+		switch o.Form {
+		case FormIP:
+			texts := ipv4Texts(o.addresses())
+			raw.IP = &texts
+		case FormText:
+			text := string(o.Data)
+			raw.Text = &text
+		case FormNumber:
+			n := o.number()
+			raw.Number = &n
+		default:
+			text := hexText(hex.EncodeToString(o.Data))
+			raw.Hex = &text
+		}
+		out = append(out, raw)
+	}
+	return out
+}
+
+// unless is v, or zero where v is the default.
+func unless[T comparable](v, byDefault T) T {
+	if v == byDefault {
+		var zero T
+		return zero
+	}
+	return v
+}
+
+func falseOnly(v bool) *bool {
+	if v {
+		return nil
+	}
+	return &v
+}
+
+func durationUnless(d, byDefault time.Duration) durationText {
+	if d == byDefault {
+		return ""
+	}
+	return durationText(durationString(d))
+}
+
+func numberOrInherit(n uint8, isWord bool) string {
+	if isWord {
+		return inherit
+	}
+	return strconv.Itoa(int(n))
+}
+
+func addrString(a netip.Addr) string {
+	if !a.IsValid() {
+		return ""
+	}
+	return a.String()
+}
+
+func ipv4Texts(list []netip.Addr) []ipv4Text {
+	var out []ipv4Text
+	for _, a := range list {
+		out = append(out, ipv4Text(a.String()))
+	}
+	return out
+}
+
+func rangeTexts(list []Range) *[]rangeText {
+	out := []rangeText{}
+	for _, r := range list {
+		out = append(out, rangeText(r.String()))
+	}
+	return &out
+}
