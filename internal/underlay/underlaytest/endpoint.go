@@ -1,0 +1,284 @@
+package underlaytest
+
+import (
+	"cmp"
+	"encoding/binary"
+	"fmt"
+	"hash/fnv"
+	"net/netip"
+	"slices"
+
+	"github.com/uvtep/uvtep/internal/frame"
+	"github.com/uvtep/uvtep/internal/underlay"
+)
+
+// DefaultCapacity is how many packets wait at a queue before more are lost.
+const DefaultCapacity = 4096
+
+// Stats are what an endpoint has counted.
+type Stats struct {
+	Sent     uint64 // packets that Write sent
+	Refused  uint64 // packets that Write did not send
+	Arrived  uint64 // packets that were put into a queue
+	Overflow uint64 // packets that were lost as their queue was full
+}
+
+// Endpoint is an underlay.Endpoint on a Network.
+type Endpoint struct {
+	net    *Network
+	cfg    underlay.Config
+	addr   netip.AddrPort
+	queues []*Queue
+	ends   []underlay.Queue
+
+	// Guarded by net.mu.
+	groups   map[netip.Addr]*membership
+	next     int // the queue that the next group goes to
+	capacity int
+	full     bool
+	stats    Stats
+}
+
+type membership struct {
+	queue *Queue
+	times int
+}
+
+func newEndpoint(n *Network, cfg underlay.Config) *Endpoint {
+	cfg.TTL = cmp.Or(cfg.TTL, 64)
+	cfg.Sources = cmp.Or(cfg.Sources, 16)
+	cfg.SourceLow = cmp.Or(cfg.SourceLow, 49152)
+	cfg.SourceHigh = cmp.Or(cfg.SourceHigh, 65535)
+	e := &Endpoint{
+		net: n, cfg: cfg, addr: netip.AddrPortFrom(cfg.Local, cfg.Port),
+		groups: map[netip.Addr]*membership{}, capacity: DefaultCapacity,
+	}
+	for range max(1, cfg.Queues) {
+		q := &Queue{end: e}
+		e.queues = append(e.queues, q)
+		e.ends = append(e.ends, q)
+	}
+	return e
+}
+
+// Queues implements underlay.Endpoint.
+func (e *Endpoint) Queues() []underlay.Queue { return e.ends }
+
+// Join implements underlay.Endpoint.
+func (e *Endpoint) Join(group netip.Addr) error {
+	group = group.Unmap().WithZone("")
+	if !group.IsMulticast() {
+		return fmt.Errorf("underlay: join %s: %w", group, underlay.ErrNotMulticast)
+	}
+	if group.Is4() != e.cfg.Local.Is4() {
+		return fmt.Errorf("underlay: join %s: the group and underlay.local (%s) must both be IPv4 or both IPv6", group, e.cfg.Local)
+	}
+	e.net.mu.Lock()
+	defer e.net.mu.Unlock()
+	m := e.groups[group]
+	if m == nil {
+		m = &membership{queue: e.queues[e.next%len(e.queues)]}
+		e.next++
+		e.groups[group] = m
+	}
+	m.times++
+	return nil
+}
+
+// Leave implements underlay.Endpoint.
+func (e *Endpoint) Leave(group netip.Addr) error {
+	group = group.Unmap().WithZone("")
+	e.net.mu.Lock()
+	defer e.net.mu.Unlock()
+	if m := e.groups[group]; m != nil {
+		if m.times--; m.times == 0 {
+			delete(e.groups, group)
+		}
+	}
+	return nil
+}
+
+// MTU implements underlay.Endpoint.
+func (e *Endpoint) MTU() (int, error) {
+	e.net.mu.Lock()
+	defer e.net.mu.Unlock()
+	return e.net.mtu, nil
+}
+
+// Close implements underlay.Endpoint.
+func (e *Endpoint) Close() error {
+	e.net.mu.Lock()
+	defer e.net.mu.Unlock()
+	if e.net.endpoints[e.addr] == e {
+		delete(e.net.endpoints, e.addr)
+	}
+	return nil
+}
+
+// Config is what the endpoint was opened with, its zeros filled in.
+func (e *Endpoint) Config() underlay.Config { return e.cfg }
+
+// Groups are the groups that are joined now, sorted.
+func (e *Endpoint) Groups() []netip.Addr {
+	e.net.mu.Lock()
+	defer e.net.mu.Unlock()
+	var gs []netip.Addr
+	for g := range e.groups {
+		gs = append(gs, g)
+	}
+	slices.SortFunc(gs, netip.Addr.Compare)
+	return gs
+}
+
+// Stats are the counters so far.
+func (e *Endpoint) Stats() Stats {
+	e.net.mu.Lock()
+	defer e.net.mu.Unlock()
+	return e.stats
+}
+
+// SetFull makes Write refuse with TunnelFull, as a socket whose buffer is full.
+func (e *Endpoint) SetFull(full bool) {
+	e.net.mu.Lock()
+	defer e.net.mu.Unlock()
+	e.full = full
+}
+
+// SetCapacity sets how many packets wait at each queue before more are lost.
+func (e *Endpoint) SetCapacity(packets int) {
+	e.net.mu.Lock()
+	defer e.net.mu.Unlock()
+	e.capacity = packets
+}
+
+// spread is the index of the queue that a sender's packets go to.
+func (e *Endpoint) spread(src netip.AddrPort) int {
+	h, a := fnv.New32a(), src.Addr().As16()
+	h.Write(a[:])
+	h.Write(binary.BigEndian.AppendUint16(nil, src.Port()))
+	return int(h.Sum32() % uint32(len(e.queues)))
+}
+
+// source is the address and port that a flow is sent from.
+func (e *Endpoint) source(entropy uint32) netip.AddrPort {
+	room := int(e.cfg.SourceHigh) - int(e.cfg.SourceLow) + 1
+	n := min(e.cfg.Sources, room)
+	i := int(uint64(entropy) * uint64(n) >> 32)
+	return netip.AddrPortFrom(e.cfg.Local, e.cfg.SourceLow+uint16(i*(room/n)))
+}
+
+// Queue is an underlay.Queue.
+type Queue struct {
+	end *Endpoint
+
+	// Guarded by end.net.mu.
+	waiting []arrived
+	wake    func()
+}
+
+type arrived struct {
+	src     netip.Addr
+	tos     uint8
+	payload []byte
+}
+
+// Fd is -1: there is nothing to poll. Use Notify.
+func (q *Queue) Fd() int { return -1 }
+
+// Notify sets what is called whenever Read may have something, and calls it at
+// once if that is so already. It is called from the goroutine that sends.
+func (q *Queue) Notify(wake func()) {
+	q.end.net.mu.Lock()
+	q.wake = wake
+	ready := len(q.waiting) > 0
+	q.end.net.mu.Unlock()
+	if ready && wake != nil {
+		wake()
+	}
+}
+
+func (q *Queue) notified() func() {
+	q.end.net.mu.Lock()
+	defer q.end.net.mu.Unlock()
+	return q.wake
+}
+
+// put adds a packet and reports whether there was room. The caller holds the
+// network's mu.
+func (q *Queue) put(p Packet) bool {
+	if len(q.waiting) >= q.end.capacity {
+		q.end.stats.Overflow++
+		return false
+	}
+	q.end.stats.Arrived++
+	q.waiting = append(q.waiting, arrived{p.Src.Addr(), p.TOS, slices.Clone(p.Payload)})
+	return true
+}
+
+// Read implements underlay.Queue.
+func (q *Queue) Read(b *frame.Batch) (int, error) {
+	q.end.net.mu.Lock()
+	defer q.end.net.mu.Unlock()
+	n := 0
+	for len(q.waiting) > 0 {
+		f := b.Next()
+		if f == nil {
+			break
+		}
+		w := q.waiting[0]
+		q.waiting[0] = arrived{}
+		q.waiting = q.waiting[1:]
+		if len(w.payload) <= len(f.Buffer()) {
+			b.Commit(copy(f.Buffer(), w.payload))
+		} else {
+			b.Commit(0)
+			f.Drop(frame.TooBig)
+		}
+		f.Outer = frame.Outer{Src: w.src, TOS: w.tos}
+		n++
+	}
+	return n, nil
+}
+
+// Write implements underlay.Queue.
+func (q *Queue) Write(packets []underlay.Packet) int {
+	e, sent := q.end, 0
+	for i := range packets {
+		p := &packets[i]
+		payload := p.Frame.WithRoom(int(p.Head))
+		if p.Reason = e.refuse(p.Dst.Addr(), len(payload)); p.Reason != frame.NotDropped {
+			continue
+		}
+		sent++
+		e.net.carry(Packet{
+			Src: e.source(p.Entropy), Dst: p.Dst.AddrPort(),
+			TOS: p.TOS, TTL: cmp.Or(p.TTL, e.cfg.TTL), Payload: payload,
+		}, e)
+	}
+	return sent
+}
+
+// refuse counts a packet of n bytes, and says why it cannot be sent.
+func (e *Endpoint) refuse(dst netip.Addr, n int) frame.Reason {
+	e.net.mu.Lock()
+	defer e.net.mu.Unlock()
+	headers := 20 + 8 // IPv4 and UDP
+	if dst.Is6() {
+		headers = 40 + 8
+	}
+	why := frame.NotDropped
+	switch {
+	case dst.Is4() != e.cfg.Local.Is4():
+		why = frame.TunnelError
+	case n+headers > e.net.mtu:
+		why = frame.TooBig
+	case e.full:
+		why = frame.TunnelFull
+	}
+	if why == frame.NotDropped {
+		e.stats.Sent++
+	} else {
+		e.stats.Refused++
+	}
+	return why
+}
