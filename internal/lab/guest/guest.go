@@ -127,7 +127,7 @@ type Seen struct {
 	Frames    uint64 // all of them
 	Own       uint64 // marked with the sniffer's own tag
 	Foreign   uint64 // marked with any other
-	Unmarked  uint64 // what a kernel makes: ARP, neighbour discovery
+	Unmarked  uint64 // what kernels and DHCP servers make
 	Broadcast uint64 // of Own, those sent by Shout
 	Lost      uint64 // arrived while the sniffer's socket was full
 	Culprit   Tag    // the tag of the first foreign one

@@ -16,8 +16,8 @@ import (
 	"github.com/uvtep/uvtep/internal/netns"
 )
 
-// identityPort is where a guest tells its name to who asks: 7 is echo, and this
-// is nearly that (RFC 862): the question comes back, and the name behind it.
+// identityPort is the UDP port on which a guest tells its name: the question
+// comes back as with echo (RFC 862), and the name behind it.
 const identityPort = 7007
 
 // Responder answers whoever asks a guest for its name.

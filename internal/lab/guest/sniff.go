@@ -5,8 +5,8 @@ import (
 	"encoding/binary"
 )
 
-// etherShout is the EtherType that IEEE 802 leaves for experiments (Local
-// Experimental EtherType 1, RFC 9542, appendix B.2).
+// etherShout is Local Experimental EtherType 1 of IEEE Std 802: no protocol
+// stack listens to it.
 const etherShout = 0x88b5
 
 // inspect counts one frame for whoever owns a tag.
