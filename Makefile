@@ -12,7 +12,7 @@ build:
 test: deps lint unit race
 
 # What the tests need from the distribution, by command and package.
-TEST_NEEDS = ip:iproute2 gcc:gcc
+TEST_NEEDS = ip:iproute2 ping:iputils-ping ethtool:ethtool gcc:build-essential
 
 deps:
 	@missing=""; for need in $(TEST_NEEDS); do \
@@ -20,7 +20,7 @@ deps:
 	if [ -n "$$missing" ]; then \
 	  echo "the tests need these packages, which are being installed:$$missing"; \
 	  sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
-	  $$sudo apt-get update -qq && $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq libc6-dev $$missing; \
+	  $$sudo apt-get update -qq && $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $$missing; \
 	fi
 
 lint:
@@ -32,7 +32,7 @@ unit:
 	$(GO) test -count=1 ./...
 
 race:
-	$(GO) test -count=1 -race ./...
+	$(GO) test -count=1 -short -race ./...
 
 clean:
 	rm -rf bin dist

@@ -222,7 +222,7 @@ func TestDeleteRemovesWhatACrashLeftUnmounted(t *testing.T) {
 
 func TestAStartedProgramLivesInsideWithASysOfItsOwn(t *testing.T) {
 	name := create(t, "start")
-	cmd := exec.Command("sh", "-c", "ls /sys/class/net; readlink /proc/self/ns/net; read end")
+	cmd := exec.Command("sh", "-c", "ls /sys/class/net; readlink /proc/self/ns/net; echo ready; read end")
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -235,7 +235,7 @@ func TestAStartedProgramLivesInsideWithASysOfItsOwn(t *testing.T) {
 		t.Fatal(err)
 	}
 	buf, n := make([]byte, 256), 0
-	for strings.Count(string(buf[:n]), "\n") < 2 {
+	for strings.Count(string(buf[:n]), "\n") < 3 { // the shell has waited for its children by then
 		k, err := out.Read(buf[n:])
 		if n += k; err != nil {
 			t.Fatalf("%v after %q", err, buf[:n])
@@ -245,7 +245,7 @@ func TestAStartedProgramLivesInsideWithASysOfItsOwn(t *testing.T) {
 	if err := unix.Stat(Path(name), &st); err != nil {
 		t.Fatal(err)
 	}
-	if got, want := string(buf[:n]), fmt.Sprintf("lo\nnet:[%d]\n", st.Ino); got != want {
+	if got, want := string(buf[:n]), fmt.Sprintf("lo\nnet:[%d]\nready\n", st.Ino); got != want {
 		t.Errorf("inside: %q, want %q", got, want)
 	}
 	if pids, err := PIDs(name); err != nil || !slices.Equal(pids, []int{cmd.Process.Pid}) {
