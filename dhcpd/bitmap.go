@@ -46,6 +46,20 @@ func (b *bitmap) remove(i int) {
 	}
 }
 
+// fill makes the set 0..n-1; n is what newBitmap was given.
+func (b *bitmap) fill(n int) {
+	b.count = n
+	for _, l := range b.levels {
+		for i := range l {
+			l[i] = ^uint64(0)
+		}
+		if r := n & 63; r != 0 {
+			l[len(l)-1] = 1<<r - 1
+		}
+		n = (n + 63) / 64
+	}
+}
+
 // first is the least number of the set; -1 when it is empty.
 func (b *bitmap) first() int {
 	if b.count == 0 {

@@ -3,6 +3,7 @@ package dhcpd
 import (
 	"encoding/binary"
 	"net/netip"
+	"slices"
 	"time"
 )
 
@@ -33,7 +34,8 @@ type network struct {
 	mtu    int
 
 	ranges []span
-	total  int // addresses in ranges that can be given out
+	size   int // addresses in ranges
+	total  int // those of them that can be given out
 
 	hostIP   map[uint32]*host
 	hostMAC  map[[6]byte]*host
@@ -74,7 +76,7 @@ func newNetwork(r *RelaySubnet, server netip.Addr) *network {
 		size += int(s.last-s.first) + 1
 		n.ranges = append(n.ranges, s)
 	}
-	n.fresh = newBitmap(size)
+	n.fresh, n.size = newBitmap(size), size
 	n.total = size
 	for _, ip := range []uint32{n.net, n.net | ^n.mask, n.server, n.gw} {
 		if n.index(ip) >= 0 {
@@ -94,12 +96,15 @@ func newStray() *network {
 	}
 }
 
-// open makes every address of the ranges that nobody has available.
+// open makes every address of the ranges available, but those that are never
+// given to any client who asks. It runs before bindings are put in.
 func (n *network) open() {
-	for _, s := range n.ranges {
-		for i := uint64(s.first); i <= uint64(s.last); i++ {
-			n.settle(uint32(i))
-		}
+	n.fresh.fill(n.size)
+	for _, ip := range []uint32{n.net, n.net | ^n.mask, n.server, n.gw} {
+		n.settle(ip)
+	}
+	for ip := range n.hostIP {
+		n.settle(ip)
 	}
 }
 
@@ -239,6 +244,8 @@ func (n *network) settle(ip uint32) {
 		if b.listed == nil {
 			n.free.push(b)
 		}
+	case b.state == StateFree && n.hostIP[ip] == nil:
+		n.forget(b) // nobody can get it any more, so there is nothing to remember
 	default:
 		b.unlist()
 	}
@@ -262,4 +269,24 @@ func (n *network) forget(b *binding) {
 func put4(v uint32) (b [4]byte) {
 	binary.BigEndian.PutUint32(b[:], v)
 	return b
+}
+
+// sameAddresses says that a new network hands out the same addresses, so that
+// the state can stay as it is.
+func (n *network) sameAddresses(o *network) bool {
+	return n.subnet == o.subnet && n.server == o.server && n.gw == o.gw && slices.Equal(n.ranges, o.ranges)
+}
+
+// adopt takes over the settings of a network of the same addresses. Only what
+// was or is reserved can change its place.
+func (n *network) adopt(o *network) {
+	was := n.hostIP
+	n.lease, n.times, n.table, n.domain, n.mtu = o.lease, o.times, o.table, o.domain, o.mtu
+	n.hostIP, n.hostMAC, n.hostID, n.hostPort = o.hostIP, o.hostMAC, o.hostID, o.hostPort
+	for ip := range was {
+		n.settle(ip)
+	}
+	for ip := range n.hostIP {
+		n.settle(ip)
+	}
 }

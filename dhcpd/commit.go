@@ -1,0 +1,243 @@
+package dhcpd
+
+import (
+	"sync"
+	"time"
+)
+
+// maxQueue is how many answers may wait for the disk. Beyond it clients are
+// left to try again, which they do.
+const maxQueue = 1 << 16
+
+// job is a change on its way to the disk and, if a client waits for it, the
+// reply that tells.
+type job struct {
+	server *Server
+	b      *binding
+	seq    uint64 // of b when the job was made
+	change Change
+	bound  bool // a client waits
+	kind   EventKind
+
+	old    *binding // the client's former address, given up by this change
+	oldSeq uint64
+
+	reply Reply
+	buf   *buffer
+	send  func(Reply)
+	at    time.Duration // when it was queued
+
+	start, until time.Duration // the lease in the change, by the running clock
+}
+
+// queue holds what the commit loop has to do next.
+type queue struct {
+	qmu     sync.Mutex
+	jobs    []job
+	spare   []job // the other buffer of two that take turns
+	changes []Change
+	stopped bool
+	failing bool          // the last commit failed; only the commit loop looks
+	wake    chan struct{} // holds a token while there are jobs
+}
+
+// room says whether one more answer can wait: Pending if so.
+func (q *queue) room() Outcome {
+	q.qmu.Lock()
+	defer q.qmu.Unlock()
+	switch {
+	case q.stopped:
+		return Stopped
+	case len(q.jobs) >= maxQueue:
+		return Busy
+	}
+	return Pending
+}
+
+func (q *queue) push(j job) {
+	q.qmu.Lock()
+	q.jobs = append(q.jobs, j)
+	q.qmu.Unlock()
+	select {
+	case q.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (q *queue) take() []job {
+	q.qmu.Lock()
+	defer q.qmu.Unlock()
+	jobs := q.jobs
+	q.jobs, q.spare = q.spare[:0], nil
+	return jobs
+}
+
+// giveBack returns a buffer of take's for reuse.
+func (q *queue) giveBack(jobs []job) {
+	clear(jobs)
+	q.qmu.Lock()
+	q.spare = jobs[:0]
+	q.qmu.Unlock()
+}
+
+func (q *queue) stop() {
+	q.qmu.Lock()
+	q.stopped = true
+	q.qmu.Unlock()
+}
+
+// enqueue hands a change of b to the commit loop. The lock is held, so changes
+// of one segment are queued in the order in which they were made.
+func (s *Server) enqueue(j job, b *binding, ch Change) {
+	s.seq++
+	b.seq = s.seq
+	s.pushJob(j, b, ch)
+}
+
+func (s *Server) pushJob(j job, b *binding, ch Change) {
+	b.pending++
+	j.server, j.b, j.seq, j.change, j.at = s, b, b.seq, ch, s.svc.elapsed()
+	j.start, j.until = b.start, b.expires
+	s.svc.push(j)
+}
+
+// queue hands over a change that nobody waits for.
+func (s *Server) queue(b *binding, ch Change) { s.enqueue(job{}, b, ch) }
+
+// commit makes everything queued durable in one transaction, then lets the
+// replies go. What is queued meanwhile is the next transaction.
+func (s *Service) commit() {
+	s.followClock()
+	jobs := s.take()
+	if len(jobs) == 0 {
+		s.giveBack(jobs)
+		return
+	}
+	s.changes = s.changes[:0]
+	for i := range jobs {
+		if o := jobs[i].old; o != nil {
+			s.changes = append(s.changes, Change{
+				Segment: jobs[i].change.Segment, Delete: true, Lease: Lease{IP: toAddr(o.ip)},
+			})
+		}
+		s.changes = append(s.changes, jobs[i].change)
+	}
+	began := s.elapsed()
+	err := s.cfg.Store.Commit(s.changes)
+	now := s.elapsed()
+	s.stats.add(now-began, len(s.changes), err)
+	s.report(err, len(jobs))
+	for i := range jobs {
+		j := &jobs[i]
+		j.server.finish(j, err)
+		if j.buf != nil {
+			if err == nil {
+				s.stats.answered(now - j.at)
+				j.send(j.reply)
+			}
+			buffers.Put(j.buf)
+		}
+	}
+	clear(s.changes)
+	s.giveBack(jobs)
+}
+
+// report says once that the store fails and once that it works again.
+func (s *Service) report(err error, n int) {
+	if (err != nil) == s.failing {
+		return
+	}
+	s.failing = err != nil
+	e := Event{Time: s.wall(), Kind: EventRecovered}
+	if err != nil {
+		e.Kind, e.Detail = EventFailed, err.Error()
+		s.cfg.Logger.Error("leases cannot be made durable; nobody gets one until they can", "err", err, "changes", n)
+	} else {
+		s.cfg.Logger.Info("leases are durable again")
+	}
+	if s.cfg.Events != nil {
+		s.cfg.Events(e)
+	}
+}
+
+// finish notes what became of a change.
+func (s *Server) finish(j *job, err error) {
+	s.mu.Lock()
+	defer s.unlock()
+	b := j.b
+	b.pending--
+	if err != nil {
+		if j.bound && b.seq == j.seq && b.state == StateBound && s.current(b) {
+			s.undo(j)
+		}
+		return
+	}
+	b.stored, b.durable, b.durableStart, b.durableUntil = true, j.change.Lease.State, j.start, j.until
+	if !j.bound {
+		return
+	}
+	if s.svc.cfg.Events != nil {
+		s.events = append(s.events, Event{Time: s.svc.wall(), Segment: s.segment, Kind: j.kind, Lease: j.change.Lease})
+	}
+	if o := j.old; o != nil && o.seq == j.oldSeq && s.current(o) && o.state != StateOffered {
+		s.expiry.remove(o)
+		s.home(o.ip).forget(o)
+	}
+}
+
+// undo takes back a lease that the disk did not take and that nobody was told
+// of. A renewed lease is what it was before; a new one is an offer again, so
+// the client's next try succeeds.
+func (s *Server) undo(j *job) {
+	b, now := j.b, s.svc.elapsed()
+	if b.stored && b.durable == StateBound && b.durableUntil > now {
+		b.start, b.expires = b.durableStart, b.durableUntil
+		s.expiry.set(b)
+		s.arm()
+		return
+	}
+	n := s.home(b.ip)
+	if n.byKey[b.key] == b {
+		delete(n.byKey, b.key)
+		if o := j.old; o != nil && s.current(o) && o.key == b.key {
+			n.byKey[b.key] = o
+		} else if b.stored {
+			n.byKey[b.key] = b
+		}
+	}
+	s.offer(n, b, now)
+}
+
+// A step of the wall clock of less than this is left alone: the lease of
+// MinLease survives it.
+const clockStep = 5 * time.Second
+
+// followClock writes all leases anew when the wall clock was set, for their
+// times in the store are by the wall clock. The running leases do not notice.
+func (s *Service) followClock() {
+	off := s.offset()
+	step := off - s.skew
+	if step < clockStep && step > -clockStep {
+		return
+	}
+	s.skew = off
+	s.cfg.Logger.Warn("the wall clock was set", "by", step)
+	if s.cfg.Events != nil {
+		s.cfg.Events(Event{Time: s.wall(), Kind: EventClock, Detail: step.String()})
+	}
+	for _, srv := range s.all() {
+		srv.restamp()
+	}
+}
+
+// restamp queues every lease as it is. These are no changes of their own: they
+// share the fate of the one before them, in whose transaction they are.
+func (s *Server) restamp() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, b := range s.expiry {
+		if b.state == StateBound || b.state == StateDeclined {
+			s.pushJob(job{}, b, Change{Segment: s.segment, Lease: s.leaseOf(b)})
+		}
+	}
+}

@@ -1,0 +1,128 @@
+package dhcpd
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+)
+
+// Segment is the number that the server was added under.
+func (s *Server) Segment() uint32 { return s.segment }
+
+// Reconfigure puts another configuration in force, all of it or, on an error,
+// nothing. Leases are kept; a client whose address the new configuration does
+// not let it have is refused when it renews, at the latest its lease ends.
+func (s *Server) Reconfigure(cfg SegmentConfig) error {
+	s.mu.Lock()
+	defer s.unlock()
+	s.expire(s.svc.elapsed())
+	return s.apply(cfg)
+}
+
+// Leases are the addresses that a client has, was offered or declined, and the
+// reservations whose client does not hold its address now, by address.
+func (s *Server) Leases() []Lease {
+	s.mu.Lock()
+	defer s.unlock()
+	s.expire(s.svc.elapsed())
+	var out []Lease
+	for _, n := range append(slices.Clone(s.nets), s.stray) {
+		for _, b := range n.byIP {
+			if b.state != StateFree {
+				out = append(out, s.leaseOf(b))
+			}
+		}
+		for ip, h := range n.hostIP {
+			if b := n.byIP[ip]; b != nil && b.state != StateFree {
+				continue
+			}
+			l := Lease{IP: h.IP, State: StateReserved, ClientID: string(h.ClientID), Hostname: h.Hostname, Port: h.Port}
+			if len(h.MAC) > 0 {
+				l.HType, l.CHAddr = htypeEthernet, string(h.MAC)
+			}
+			out = append(out, l)
+		}
+	}
+	slices.SortFunc(out, func(a, b Lease) int { return a.IP.Compare(b.IP) })
+	return out
+}
+
+// Lookup is the lease of an address; false when nobody has it.
+func (s *Server) Lookup(ip netip.Addr) (Lease, bool) {
+	s.mu.Lock()
+	defer s.unlock()
+	s.expire(s.svc.elapsed())
+	v := toU32(ip)
+	b := s.home(v).byIP[v]
+	if b == nil || b.state == StateFree {
+		return Lease{}, false
+	}
+	return s.leaseOf(b), true
+}
+
+// Release takes an address back: a lease ends, an offer lapses, a declined
+// address is available again. ErrNoLease when nobody has it. The client is not
+// told; it is refused when it renews, unless it is given the address anew.
+func (s *Server) Release(ip netip.Addr) error {
+	s.mu.Lock()
+	defer s.unlock()
+	s.expire(s.svc.elapsed())
+	v := toU32(ip)
+	n := s.home(v)
+	b := n.byIP[v]
+	switch {
+	case b == nil || b.state == StateFree:
+		return fmt.Errorf("release %s: %w", ip, ErrNoLease)
+	case b.state == StateOffered:
+		s.lapse(n, b)
+		return nil
+	case b.state == StateDeclined:
+		s.event(EventReleased, b, "")
+		s.expiry.remove(b)
+		s.queue(b, Change{Segment: s.segment, Delete: true, Lease: Lease{IP: ip}})
+		n.forget(b)
+		return nil
+	}
+	s.end(n, b)
+	return nil
+}
+
+// Reserve adds a reservation to those of the configuration, live: it lasts
+// until Unreserve or the end of the process. An address that another client
+// holds is given to its new owner once that client's lease ends.
+func (s *Server) Reserve(r Reservation) error {
+	s.mu.Lock()
+	defer s.unlock()
+	s.expire(s.svc.elapsed())
+	cfg := s.cfg
+	cfg.Hosts = append(slices.Clone(append(slices.Clone(s.live), cfg.Hosts...)), r)
+	for _, f := range cfg.Validate() {
+		return fmt.Errorf("reserve %s for %s: %w: %s", r.IP, newHost(r).who(), ErrReserved, f.Msg)
+	}
+	s.live = append(s.live, r)
+	h := addReservation(s.nets, r)
+	if n := s.netOf(h.ip); n != nil {
+		n.settle(h.ip)
+	}
+	return nil
+}
+
+// Unreserve removes the reservation of an address that Reserve made, or, until
+// the next Reconfigure, that of the configuration. The client keeps the lease
+// that it has until it ends. ErrNoLease when the address is not reserved.
+func (s *Server) Unreserve(ip netip.Addr) error {
+	s.mu.Lock()
+	defer s.unlock()
+	s.expire(s.svc.elapsed())
+	v := toU32(ip)
+	n := s.netOf(v)
+	if n == nil || n.hostIP[v] == nil {
+		return fmt.Errorf("unreserve %s: %w", ip, ErrNoLease)
+	}
+	n.removeHost(n.hostIP[v])
+	same := func(r Reservation) bool { return r.IP == ip }
+	s.live = slices.DeleteFunc(slices.Clone(s.live), same)
+	s.cfg.Hosts = slices.DeleteFunc(slices.Clone(s.cfg.Hosts), same)
+	n.settle(v)
+	return nil
+}

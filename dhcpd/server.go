@@ -1,0 +1,434 @@
+package dhcpd
+
+import (
+	"cmp"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/insomniacslk/dhcp/dhcpv4"
+)
+
+// Server is the DHCP service of one segment. Its methods may be called from
+// any goroutine; none waits for the disk.
+type Server struct {
+	svc     *Service
+	segment uint32
+	log     *slog.Logger
+
+	mu      sync.Mutex
+	cfg     SegmentConfig
+	ip      uint32     // server identifier
+	nets    []*network // the segment's own subnet first
+	stray   *network   // leases outside every subnet, until they end
+	classes []class
+	live    []Reservation // made by Reserve, on top of the configuration's
+	expiry  expiryHeap
+	offered list // oldest first
+	places  map[place]*place
+	seq     uint64
+	closed  bool
+
+	timer *time.Timer
+	wakes time.Duration // when the timer fires
+
+	in, out  [dhcpv4.MessageTypeInform + 1]uint64
+	outcomes [Outcomes]uint64
+	events   []Event // told when the lock is let go
+}
+
+// call is one request on its way through the state machine.
+type call struct {
+	m   *message
+	req *Request
+	n   *network
+	h   *host // the client's reservation
+	key []byte
+	now time.Duration
+
+	reply func(Reply)
+	out   Reply   // answered at once
+	buf   *buffer // holds out's payload
+}
+
+// buffer holds a reply until it was sent.
+type buffer [maxPayload]byte
+
+var buffers = sync.Pool{New: func() any { return new(buffer) }}
+
+// Serve takes one request. It never waits: reply is called before Serve
+// returns (Answered), or later from the commit loop (Pending), or not at all.
+// An outcome of Answered without a call belongs to a message that has no
+// answer. reply must not call into the Service.
+func (s *Server) Serve(req *Request, reply func(Reply)) Outcome {
+	var m message
+	parsed := m.parse(req.Payload)
+	if parsed != Answered {
+		s.mu.Lock()
+		s.outcomes[parsed]++
+		s.mu.Unlock()
+		return parsed
+	}
+	var room [260]byte
+	c := call{m: &m, req: req, key: m.appendKey(room[:0]), reply: reply, now: s.svc.elapsed()}
+
+	s.mu.Lock()
+	out := s.serve(&c)
+	s.outcomes[out]++
+	s.unlock()
+	if c.buf != nil {
+		reply(c.out)
+		buffers.Put(c.buf)
+	}
+	return out
+}
+
+func (s *Server) serve(c *call) Outcome {
+	if s.closed {
+		return Stopped
+	}
+	if int(c.m.typ) < len(s.in) {
+		s.in[c.m.typ]++
+	}
+	s.expire(c.now)
+	if c.n = s.netFor(c.m); c.n == nil {
+		return IgnoredSubnet
+	}
+	c.h = c.n.hostOf(c.m, c.req.Port)
+	switch c.m.typ {
+	case dhcpv4.MessageTypeDiscover:
+		return s.discover(c)
+	case dhcpv4.MessageTypeRequest:
+		return s.request(c)
+	case dhcpv4.MessageTypeDecline:
+		return s.decline(c)
+	case dhcpv4.MessageTypeRelease:
+		return s.release(c)
+	case dhcpv4.MessageTypeInform:
+		return s.inform(c)
+	}
+	return IgnoredType
+}
+
+// unlock lets go of the lock and tells what happened under it.
+func (s *Server) unlock() {
+	events := s.events
+	s.events = nil
+	s.mu.Unlock()
+	for _, e := range events {
+		s.svc.cfg.Events(e)
+	}
+}
+
+func (s *Server) event(kind EventKind, b *binding, detail string) {
+	if s.svc.cfg.Events == nil {
+		return
+	}
+	e := Event{Time: s.svc.wall(), Segment: s.segment, Kind: kind, Detail: detail}
+	if b != nil {
+		e.Lease = s.leaseOf(b)
+	}
+	s.events = append(s.events, e)
+}
+
+// netFor is the subnet that a client sits in: that of the link that the relay
+// names (RFC 3527), that which the client selects (RFC 3011), the relay's own;
+// for a client that speaks from an address, that of the address; else the
+// segment's.
+func (s *Server) netFor(m *message) *network {
+	switch {
+	case m.giaddr != 0 && m.hasLink:
+		return s.netOf(m.link)
+	case s.cfg.SubnetSelection && m.hasSubnet:
+		return s.netOf(m.subnet)
+	case m.giaddr != 0:
+		return s.netOf(m.giaddr)
+	case m.ciaddr != 0 && m.typ != dhcpv4.MessageTypeDiscover:
+		if n := s.netOf(m.ciaddr); n != nil {
+			return n
+		}
+	}
+	return s.nets[0]
+}
+
+func (s *Server) netOf(ip uint32) *network {
+	for _, n := range s.nets {
+		if n.contains(ip) {
+			return n
+		}
+	}
+	return nil
+}
+
+// home is where the bindings of an address are kept.
+func (s *Server) home(ip uint32) *network {
+	if n := s.netOf(ip); n != nil {
+		return n
+	}
+	return s.stray
+}
+
+// current says that a binding is still the address's.
+func (s *Server) current(b *binding) bool { return s.home(b.ip).byIP[b.ip] == b }
+
+// expire ends what has run out.
+func (s *Server) expire(now time.Duration) {
+	for len(s.expiry) > 0 && s.expiry[0].expires <= now {
+		b := s.expiry[0]
+		n := s.home(b.ip)
+		s.expiry.remove(b)
+		switch b.state {
+		case StateOffered:
+			s.lapse(n, b)
+		case StateBound:
+			s.event(EventExpired, b, "")
+			b.state = StateFree
+			n.settle(b.ip)
+		case StateDeclined:
+			n.forget(b)
+		}
+	}
+	s.arm()
+}
+
+// lapse ends an offer. Its client is still remembered if it once had the lease.
+func (s *Server) lapse(n *network, b *binding) {
+	s.expiry.remove(b)
+	delete(n.offers, b.key)
+	if n.byKey[b.key] == b {
+		b.unlist()
+		b.state = StateFree
+		n.settle(b.ip)
+		return
+	}
+	n.forget(b)
+}
+
+// minSweep keeps a burst of expiries from waking the process for each.
+const minSweep = time.Second
+
+// arm sets the timer to the next expiry. An idle segment has no other wake-up,
+// and while leases are only prolonged the timer is left as it is.
+func (s *Server) arm() {
+	if len(s.expiry) == 0 || s.closed || s.wakes != 0 && s.wakes <= s.expiry[0].expires {
+		return
+	}
+	wait := max(s.expiry[0].expires-s.svc.elapsed(), minSweep)
+	s.wakes = s.expiry[0].expires
+	if s.timer == nil {
+		s.timer = time.AfterFunc(wait, s.sweep)
+		return
+	}
+	s.timer.Reset(wait)
+}
+
+func (s *Server) sweep() {
+	s.mu.Lock()
+	s.wakes = 0
+	if !s.closed {
+		s.expire(s.svc.elapsed())
+	}
+	s.unlock()
+}
+
+// hold makes the address the client's for as long as an offer is held; the
+// caller has checked that the client may have it. A lease that the client has
+// on it already stays what it is.
+func (s *Server) hold(c *call, ip uint32) *binding {
+	n := c.n
+	b := n.byIP[ip]
+	if b != nil && b.key != string(c.key) {
+		if b.state == StateFree {
+			n.forget(b)
+			b = nil
+		} else {
+			s.rekey(n, b, string(c.key)) // the same client under another identity
+		}
+	}
+	if b == nil {
+		b = &binding{ip: ip, key: string(c.key)}
+		s.seen(c, b)
+		n.byIP[ip] = b
+	}
+	if old := n.offers[b.key]; old != nil && old != b {
+		s.lapse(n, old)
+	}
+	if b.state == StateBound {
+		return b
+	}
+	s.offer(n, b, c.now)
+	return b
+}
+
+// offer puts a binding at the end of the queue of offers.
+func (s *Server) offer(n *network, b *binding, now time.Duration) {
+	b.unlist()
+	b.state = StateOffered
+	b.expires = now + s.cfg.OfferHold
+	n.offers[b.key] = b
+	s.offered.push(b)
+	s.expiry.set(b)
+	s.arm()
+	n.settle(b.ip)
+	if s.offered.n > s.cfg.MaxOffers {
+		old := s.offered.head
+		s.lapse(s.home(old.ip), old)
+	}
+}
+
+// rekey gives a binding another owner, both being who one reservation names.
+func (s *Server) rekey(n *network, b *binding, key string) {
+	if n.byKey[b.key] == b {
+		delete(n.byKey, b.key)
+		n.byKey[key] = b
+	}
+	if n.offers[b.key] == b {
+		delete(n.offers, b.key)
+		n.offers[key] = b
+	}
+	b.key = key
+}
+
+// seen notes what a client says of itself and where it is.
+func (s *Server) seen(c *call, b *binding) {
+	b.htype = c.m.htype
+	if hw := c.m.hardware(); b.chaddr != string(hw) {
+		b.chaddr = string(hw)
+		if b.key[0] == keyHardware {
+			b.chaddr = b.key[2:] // the same bytes
+		}
+	}
+	name := hostnameOf(c.m)
+	if c.h != nil && c.h.Hostname != "" {
+		b.hostname = c.h.Hostname
+	} else if b.hostname != string(name) {
+		b.hostname = string(name)
+	}
+	// A client behind a relay renews without it: what the relay said then
+	// still holds (circuit identifier).
+	if c.m.giaddr != 0 {
+		if b.relay != string(c.m.relay) {
+			b.relay = string(c.m.relay)
+		}
+	} else if c.m.ciaddr == 0 {
+		b.relay = ""
+	}
+	p := place{c.req.Port, c.req.VTEP}
+	if b.place == nil || *b.place != p {
+		if s.places[p] == nil {
+			s.places[p] = &p
+		}
+		b.place = s.places[p]
+	}
+}
+
+// leaseOf is a binding as others see it.
+func (s *Server) leaseOf(b *binding) Lease {
+	l := Lease{
+		IP: toAddr(b.ip), State: b.state, HType: b.htype,
+		CHAddr: b.chaddr, ClientID: b.clientID(), Hostname: b.hostname, Relay: b.relay,
+		Start: s.svc.wallAt(b.start), Expires: s.svc.wallAt(b.expires),
+	}
+	if b.place != nil {
+		l.Port, l.VTEP = b.place.port, b.place.vtep
+	}
+	return l
+}
+
+// apply puts a configuration in force; the lock is held or the server not yet
+// known to anybody. Subnets whose addresses do not change keep their state as
+// it is, whatever the number of leases; the others are filled anew.
+func (s *Server) apply(cfg SegmentConfig) error {
+	if f := cfg.Validate(); len(f) > 0 {
+		return fmt.Errorf("dhcp of segment %d: %w", s.segment, f[0])
+	}
+	cfg = cfg.withDefaults()
+	own := RelaySubnet{
+		Subnet: cfg.Subnet, Ranges: cfg.Ranges, Gateway: cfg.Gateway, DNS: cfg.DNS, Domain: cfg.Domain, MTU: cfg.MTU,
+		Routes: cfg.Routes, Options: cfg.Options, Lease: cfg.Lease, T1: cfg.T1, T2: cfg.T2,
+	}
+	var nets []*network
+	for _, r := range append([]RelaySubnet{own}, cfg.Relays...) {
+		nets = append(nets, newNetwork(&r, cfg.Server))
+	}
+	for _, r := range append(slices.Clone(s.live), cfg.Hosts...) {
+		addReservation(nets, r)
+	}
+	old := append(slices.Clone(s.nets), s.stray)
+	s.cfg, s.ip, s.nets, s.stray = cfg, toU32(cfg.Server), nets, newStray()
+	s.classes = newClasses(cfg.Classes)
+	if s.places == nil {
+		s.places = map[place]*place{}
+	}
+	for i, n := range nets {
+		n.open()
+		for j, o := range old {
+			if o != nil && o.sameAddresses(n) {
+				o.adopt(n)
+				nets[i], old[j] = o, nil
+				break
+			}
+		}
+	}
+	var moved []*binding
+	for _, o := range old {
+		if o != nil {
+			moved = slices.AppendSeq(moved, maps.Values(o.byIP))
+		}
+	}
+	s.insertAll(moved)
+	return nil
+}
+
+// insertAll inserts many bindings, those that ended first in front, so that the
+// longest unused address is the next to be given out.
+func (s *Server) insertAll(bs []*binding) {
+	slices.SortFunc(bs, func(a, b *binding) int { return cmp.Compare(a.expires, b.expires) })
+	for _, b := range bs {
+		s.insert(b)
+	}
+}
+
+// insert puts a binding where the configuration now wants it.
+func (s *Server) insert(b *binding) {
+	n := s.home(b.ip)
+	if b.state != StateOffered {
+		b.unlist()
+	}
+	n.byIP[b.ip] = b
+	switch b.state {
+	case StateOffered:
+		n.offers[b.key] = b
+	case StateDeclined:
+	default:
+		// One client has one lease in a subnet; should there be two, the one
+		// that lasts counts.
+		if o := n.byKey[b.key]; o == nil || o.state == StateFree && (b.state == StateBound || b.expires > o.expires) {
+			n.byKey[b.key] = b
+		}
+	}
+	n.settle(b.ip)
+}
+
+// addReservation puts a reservation into the subnet of its address, one without
+// an address into all.
+func addReservation(nets []*network, r Reservation) *host {
+	h := newHost(r)
+	for _, n := range nets {
+		if h.ip == 0 || n.contains(h.ip) {
+			n.addHost(h)
+		}
+	}
+	return h
+}
+
+func newHost(r Reservation) *host {
+	h := &host{Reservation: r, ip: toU32(r.IP), opts: newOptionList(r.Options)}
+	if _, given := h.opts.get(optHostname); r.Hostname != "" && !given {
+		h.opts = append(h.opts, Option{Code: optHostname, Data: []byte(r.Hostname)})
+	}
+	return h
+}

@@ -1,0 +1,225 @@
+package dhcpd
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+)
+
+// Errors of Service and Server.
+var (
+	ErrSegmentExists = errors.New("the segment has a dhcp service already")
+	ErrNoSegment     = errors.New("the segment has no dhcp service")
+	ErrNoLease       = errors.New("no such lease")
+	ErrReserved      = errors.New("reservation conflicts with another")
+)
+
+// Config is what a Service needs; Store is required.
+type Config struct {
+	Store  Store
+	Logger *slog.Logger // nil: silent
+
+	// Clock is the wall clock, for what is stored and shown; nil: time.Now.
+	Clock func() time.Time
+	// Elapsed is a clock that only ever runs forward at its own pace, by which
+	// leases end; nil: the time that Clock shows to have passed, which for
+	// time.Now is the monotonic one.
+	Elapsed func() time.Duration
+
+	// Events, if not nil, is told what happens, by whichever goroutine caused
+	// it. It must not wait.
+	Events func(Event)
+}
+
+// Service is the DHCP service of many segments over one lease store.
+type Service struct {
+	cfg     Config
+	elapsed func() time.Duration
+
+	mu      sync.Mutex // held while segments come and go, never while serving
+	servers map[uint32]*Server
+
+	queue
+	stats commitStats
+	skew  time.Duration // wall clock less running clock, at the last look
+}
+
+// NewService makes a service without segments. Nothing is answered by an ACK
+// before Run is running.
+func NewService(cfg Config) (*Service, error) {
+	if cfg.Store == nil {
+		return nil, errors.New("dhcp service: no lease store given")
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Clock == nil {
+		cfg.Clock = time.Now
+	}
+	start := cfg.Clock()
+	s := &Service{cfg: cfg, servers: map[uint32]*Server{}, elapsed: cfg.Elapsed}
+	if s.elapsed == nil {
+		s.elapsed = func() time.Duration { return cfg.Clock().Sub(start) }
+	}
+	s.queue.wake = make(chan struct{}, 1)
+	s.skew = s.offset()
+	return s, nil
+}
+
+// wall is the wall clock's time, without the monotonic reading.
+func (s *Service) wall() time.Time { return s.cfg.Clock().Round(0) }
+
+// wallAt is when the running clock shows d, by the wall clock as it stands now.
+func (s *Service) wallAt(d time.Duration) time.Time {
+	return s.wall().Add(d - s.elapsed()).Truncate(time.Millisecond)
+}
+
+// offset is how far the wall clock is ahead of the running clock, as far as
+// the epoch.
+func (s *Service) offset() time.Duration {
+	return time.Duration(s.wall().UnixNano()) - s.elapsed()
+}
+
+// Add starts serving a segment and loads its leases.
+func (s *Service) Add(segment uint32, cfg SegmentConfig) (*Server, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.servers[segment] != nil {
+		return nil, fmt.Errorf("segment %d: %w", segment, ErrSegmentExists)
+	}
+	srv := &Server{svc: s, segment: segment, log: s.cfg.Logger.With("vni", segment)}
+	if err := srv.apply(cfg); err != nil {
+		return nil, err
+	}
+	if err := srv.load(); err != nil {
+		return nil, fmt.Errorf("segment %d: load leases: %w", segment, err)
+	}
+	s.servers[segment] = srv
+	return srv, nil
+}
+
+// Remove stops serving a segment. Its leases stay in the store for when it
+// comes back.
+func (s *Service) Remove(segment uint32) error {
+	s.mu.Lock()
+	srv := s.servers[segment]
+	delete(s.servers, segment)
+	s.mu.Unlock()
+	if srv == nil {
+		return fmt.Errorf("segment %d: %w", segment, ErrNoSegment)
+	}
+	srv.close()
+	return nil
+}
+
+// Forget removes the leases of a segment that is not served from the store.
+func (s *Service) Forget(segment uint32) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.servers[segment] != nil {
+		return fmt.Errorf("segment %d: %w", segment, ErrSegmentExists)
+	}
+	return s.cfg.Store.Drop(segment)
+}
+
+// Server is the service of one segment, nil if it has none.
+func (s *Service) Server(segment uint32) *Server {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.servers[segment]
+}
+
+// all is every server, by segment.
+func (s *Service) all() []*Server {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := make([]*Server, 0, len(s.servers))
+	for _, srv := range s.servers {
+		out = append(out, srv)
+	}
+	slices.SortFunc(out, func(a, b *Server) int { return int(a.segment) - int(b.segment) })
+	return out
+}
+
+// Run is the commit loop. It makes leases durable and releases the replies that
+// wait for it, until ctx is done; then it commits what is queued, answers it and
+// returns nil. A store that fails does not end it. The store stays open.
+func (s *Service) Run(ctx context.Context) error {
+	for {
+		select {
+		case <-s.wake:
+			s.commit()
+		case <-ctx.Done():
+			s.stop()
+			for _, srv := range s.all() {
+				srv.close()
+			}
+			s.commit()
+			return nil
+		}
+	}
+}
+
+// load puts the stored leases in their places. What the wall clock did while
+// nobody looked cannot be known, so no lease gets more than its whole length
+// again, and one that seems to have ended stays its client's until somebody
+// else needs the address.
+func (s *Server) load() error {
+	s.mu.Lock()
+	defer s.unlock()
+	now, wall := s.svc.elapsed(), s.svc.wall()
+	var all []*binding
+	err := s.svc.cfg.Store.Load(s.segment, func(l Lease) error {
+		b := &binding{
+			ip: toU32(l.IP), state: l.State, htype: l.HType, key: l.key(), chaddr: l.CHAddr,
+			hostname: l.Hostname, relay: l.Relay, stored: true,
+		}
+		left := min(l.Expires.Sub(wall), l.Expires.Sub(l.Start))
+		b.expires = now + left
+		b.start = b.expires - l.Expires.Sub(l.Start)
+		if b.key[0] == keyHardware {
+			b.chaddr = b.key[2:]
+		}
+		if l.Port != "" {
+			p := place{port: l.Port}
+			if s.places[p] == nil {
+				s.places[p] = &p
+			}
+			b.place = s.places[p]
+		}
+		switch {
+		case left > 0 && l.State != StateFree:
+			s.expiry.set(b)
+		case l.State == StateDeclined:
+			return nil
+		default:
+			b.state = StateFree
+		}
+		b.durable, b.durableStart, b.durableUntil = b.state, b.start, b.expires
+		all = append(all, b)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	s.insertAll(all)
+	s.arm()
+	return nil
+}
+
+// close stops serving; what is queued is still committed and answered.
+func (s *Server) close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+	if s.timer != nil {
+		s.timer.Stop()
+	}
+}
+
+func hexString(b []byte) string { return hex.EncodeToString(b) }

@@ -1,0 +1,117 @@
+package dhcpd
+
+import (
+	"sync"
+	"time"
+
+	"github.com/insomniacslk/dhcp/dhcpv4"
+)
+
+// LatencyBounds are the upper bounds, in seconds, of the buckets of Latency;
+// there is one more bucket for what took longer.
+var LatencyBounds = [...]float64{0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5}
+
+// Latency is a histogram. Counts are of each bucket alone, not cumulative.
+type Latency struct {
+	Counts [len(LatencyBounds) + 1]uint64
+	Sum    time.Duration
+}
+
+func (l *Latency) add(d time.Duration) {
+	i, sec := 0, d.Seconds()
+	for i < len(LatencyBounds) && sec > LatencyBounds[i] {
+		i++
+	}
+	l.Counts[i]++
+	l.Sum += d
+}
+
+// CommitStats is what the commit loop did.
+type CommitStats struct {
+	Commits  uint64  // transactions that succeeded
+	Failures uint64  // transactions that did not
+	Changes  uint64  // changes in those that succeeded
+	Store    Latency // of a transaction
+	Answers  Latency // of an ACK, from the request to its release
+	Queued   int     // changes that wait now
+}
+
+type commitStats struct {
+	mu sync.Mutex
+	CommitStats
+}
+
+func (c *commitStats) add(d time.Duration, changes int, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.Store.add(d)
+	if err != nil {
+		c.Failures++
+		return
+	}
+	c.Commits++
+	c.Changes += uint64(changes)
+}
+
+func (c *commitStats) answered(d time.Duration) {
+	c.mu.Lock()
+	c.Answers.add(d)
+	c.mu.Unlock()
+}
+
+// Stats is what the commit loop did since the service was made.
+func (s *Service) Stats() CommitStats {
+	s.stats.mu.Lock()
+	out := s.stats.CommitStats
+	s.stats.mu.Unlock()
+	s.qmu.Lock()
+	out.Queued = len(s.jobs)
+	s.qmu.Unlock()
+	return out
+}
+
+// MessageTypes is the length of an array indexed by DHCP message type (option
+// 53), 1 (DISCOVER) to 8 (INFORM).
+const MessageTypes = int(dhcpv4.MessageTypeInform) + 1
+
+// Stats is what a segment's service did and how full it is.
+type Stats struct {
+	In, Out  [MessageTypes]uint64 // messages taken and sent, by type
+	Outcomes [Outcomes]uint64
+
+	Pool     int // addresses that any client may get
+	Used     int // of those: bound, offered or declined
+	Bound    int // leases, reservations included
+	Offered  int
+	Declined int
+	Reserved int // reservations with an address
+}
+
+// Stats is a snapshot. It looks at every lease: a scrape, not a request, is
+// the time to call it.
+func (s *Server) Stats() Stats {
+	s.mu.Lock()
+	defer s.unlock()
+	s.expire(s.svc.elapsed())
+	out := Stats{In: s.in, Out: s.out, Outcomes: s.outcomes, Offered: s.offered.n}
+	for _, n := range s.nets {
+		pool := n.total
+		for ip := range n.hostIP {
+			out.Reserved++
+			if n.index(ip) >= 0 {
+				pool--
+			}
+		}
+		out.Pool += pool
+		out.Used += pool - n.fresh.count - n.free.n
+	}
+	for _, b := range s.expiry {
+		switch b.state {
+		case StateBound:
+			out.Bound++
+		case StateDeclined:
+			out.Declined++
+		}
+	}
+	return out
+}
