@@ -63,7 +63,7 @@ func (s *source) sourcePorts(p path, raw *rawSourcePorts) SourcePorts {
 		low, err1 := strconv.ParseUint(lo, 10, 16)
 		high, err2 := strconv.ParseUint(hi, 10, 16)
 		switch {
-		case err1 != nil || err2 != nil || low == 0:
+		case err1 != nil || err2 != nil || low == 0 || !decimal.MatchString(lo) || !decimal.MatchString(hi):
 			s.fault(at, "%q is not a range of ports such as 49152-65535", string(raw.Range))
 		case low > high:
 			s.fault(at, "%s ends before it begins", raw.Range)

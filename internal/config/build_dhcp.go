@@ -28,6 +28,7 @@ func (s *source) dhcp(p path, raw *rawDHCP) *DHCP {
 	d.Relays = s.relays(p.key("relays"), raw.Relays, d.Subnet)
 	d.Hosts = s.hosts(p.key("hosts"), raw.Hosts, d)
 	s.server(p.key("server"), raw, d, explicit)
+	s.relayRoom(p.key("relays"), raw.Relays, d)
 	d.Options = s.options(p.key("options"), raw.Options, forServer)
 	d.Classes = s.classes(p.key("classes"), raw.Classes)
 	if d.Subnet.IsValid() {
@@ -149,8 +150,8 @@ func (s *source) addrRange(p path, v rangeText, subnet netip.Prefix) (Range, boo
 	if !pair {
 		to = from
 	}
-	first, err1 := netip.ParseAddr(strings.TrimSpace(from))
-	last, err2 := netip.ParseAddr(strings.TrimSpace(to))
+	first, err1 := netip.ParseAddr(from)
+	last, err2 := netip.ParseAddr(to)
 	if err1 != nil || err2 != nil || !first.Is4() || !last.Is4() {
 		s.fault(p, "%q is not a range such as 192.168.100.10-192.168.100.250", string(v))
 		return Range{}, false
@@ -218,6 +219,19 @@ func (s *source) relays(p path, raw []rawRelay, main netip.Prefix) []Relay {
 	return out
 }
 
+// relayRoom checks that each subnet behind a relay has something to give.
+func (s *source) relayRoom(p path, raw []rawRelay, d *DHCP) {
+	for i, r := range d.Relays {
+		hosts := slices.ContainsFunc(d.Hosts, func(h Host) bool { return r.Subnet.IsValid() && r.Subnet.Contains(h.IP) })
+		faulty := !r.Subnet.IsValid() || raw[i].Ranges != nil && slices.ContainsFunc(s.faults, func(f Fault) bool {
+			return strings.HasPrefix(f.Path, string(p.index(i).key("ranges")))
+		})
+		if len(r.Ranges) == 0 && !hosts && !faulty {
+			s.fault(p.index(i).key("ranges"), "no address is left to give, and no host is of this subnet")
+		}
+	}
+}
+
 func (s *source) hosts(p path, raw []rawHost, d *DHCP) []Host {
 	var out []Host
 	macs, ids, ips := registry[string]{}, registry[string]{}, registry[netip.Addr]{}
@@ -240,7 +254,7 @@ func (s *source) hosts(p path, raw []rawHost, d *DHCP) []Host {
 		}
 		if h.ClientID, ok = s.hex(at.key("client_id"), raw[i].ClientID); ok {
 			if n := len(h.ClientID); n < 2 || n > 255 {
-				s.fault(at.key("client_id"), "has %d bytes; a client id has 2..255, its type first", n)
+				s.fault(at.key("client_id"), "a client id has 2..255 bytes, its type first, not %d", n)
 			} else if first, taken := ids.claim(string(h.ClientID), at.key("client_id")); taken {
 				s.fault(at.key("client_id"), "%x has a reservation already, %s", h.ClientID, s.other(first))
 			}
@@ -280,7 +294,7 @@ func (s *source) server(p path, raw *rawDHCP, d *DHCP, explicit []Range) {
 	if _, there := s.places[p]; !there {
 		if d.Subnet.IsValid() {
 			if d.Server = defaultServer(d, explicit); !d.Server.IsValid() {
-				s.fault(p, "no address of %s is left for the server", d.Subnet)
+				s.fault(p, "no address of %s is free for the server: name one, which the ranges then leave out", d.Subnet)
 			}
 		}
 		return

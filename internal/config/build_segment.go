@@ -3,15 +3,8 @@ package config
 import (
 	"fmt"
 	"net/netip"
-	"regexp"
 	"strings"
 	"time"
-)
-
-var (
-	nameForm   = regexp.MustCompile(namePattern)
-	domainForm = regexp.MustCompile(domainPattern)
-	hexForm    = regexp.MustCompile(hexPattern)
 )
 
 func (s *source) segment(p path, raw *rawSegment, u *Underlay) Segment {

@@ -3,7 +3,6 @@ package config
 import (
 	"errors"
 	"fmt"
-	"math"
 	"reflect"
 	"regexp"
 	"slices"
@@ -39,7 +38,7 @@ func decode(s *source, data []byte, raw *rawConfig) bool {
 		switch {
 		case doc.Body == nil || doc.Body.Type() == ast.CommentType:
 		case root != nil:
-			s.faultAt(placeOf(doc.Body), "", "a second document: one file holds one configuration")
+			s.faultAt(startOf(doc.Body), "", "a second document: one file holds one configuration")
 			return false
 		default:
 			root = doc.Body
@@ -165,11 +164,7 @@ func (s *source) list(n ast.Node, v reflect.Value, p path) {
 	}
 	v.Set(reflect.MakeSlice(v.Type(), len(seq.Values), len(seq.Values)))
 	for i, item := range seq.Values {
-		at := placeOf(item)
-		if entries, ok := entriesOf(item); ok && len(entries) > 0 {
-			at = placeOf(entries[0].Key)
-		}
-		s.value(item, v.Index(i), p.index(i), at)
+		s.value(item, v.Index(i), p.index(i), startOf(item))
 	}
 }
 
@@ -189,7 +184,7 @@ func (s *source) number(n ast.Node, v reflect.Value, p path) {
 	default:
 		i, err := strconv.ParseInt(text, 10, 64)
 		if err != nil {
-			s.fault(p, "%s is outside %d..%d", text, math.MinInt64, math.MaxInt64)
+			s.fault(p, "%s is far out of range", text)
 			return
 		}
 		v.SetInt(i)
@@ -200,12 +195,22 @@ func (s *source) text(n ast.Node, v reflect.Value, p path) {
 	_, orNumber := v.Interface().(numberOrWord)
 	switch t := n.(type) {
 	case *ast.StringNode:
+		switch {
+		case orNumber && decimal.MatchString(t.Value) && t.GetToken().Type == token.StringType:
+			s.fault(p, "%s is far out of range", t.Value)
+		case orNumber && decimal.MatchString(t.Value):
+			s.fault(p, "a number is written without quotes: %s", t.Value)
+		}
 		v.SetString(t.Value)
 	case *ast.LiteralNode:
 		v.SetString(t.Value.Value)
 	case *ast.IntegerNode:
 		if orNumber {
 			v.SetString(t.GetToken().Value)
+			return
+		}
+		if _, isTime := v.Interface().(durationText); isTime {
+			s.fault(p, "a duration needs its unit, such as %ss", t.GetToken().Value)
 			return
 		}
 		s.fault(p, "a text is needed, not a number; put it in quotes if it is meant so")
@@ -259,6 +264,17 @@ func kindOf(n ast.Node) string {
 		return strconv.Quote(n.(*ast.StringNode).Value)
 	}
 	return "this"
+}
+
+// startOf is where a value begins; the place of a mapping is its first colon.
+func startOf(n ast.Node) place {
+	if m, ok := n.(*ast.MappingNode); ok && m.IsFlowStyle {
+		return placeOf(n)
+	}
+	if entries, ok := entriesOf(n); ok && len(entries) > 0 {
+		return placeOf(entries[0].Key)
+	}
+	return placeOf(n)
 }
 
 func placeOf(n ast.Node) place {

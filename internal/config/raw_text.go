@@ -25,11 +25,12 @@ type (
 )
 
 const (
-	octetPattern  = `(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])`
-	ipv4Pattern   = octetPattern + `(\.` + octetPattern + `){3}`
-	namePattern   = `^[A-Za-z0-9]([A-Za-z0-9._-]{0,62})$`
-	hexPattern    = `^[0-9A-Fa-f]{2}(:?[0-9A-Fa-f]{2})*$`
-	domainPattern = `^[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*$`
+	octetPattern    = `(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])`
+	ipv4Pattern     = octetPattern + `(\.` + octetPattern + `){3}`
+	namePattern     = `^[A-Za-z0-9]([A-Za-z0-9._-]{0,62})$`
+	durationPattern = `^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$`
+	hexPattern      = `^[0-9A-Fa-f]{2}(:?[0-9A-Fa-f]{2})*$`
+	domainPattern   = `^[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*$`
 )
 
 // A numberOrWord is written as a number or as a word, and kept as its text.
@@ -71,7 +72,7 @@ func (nameText) JSONSchema() *jsonschema.Schema   { return pattern(namePattern) 
 func (domainText) JSONSchema() *jsonschema.Schema { return pattern(domainPattern) }
 func (hexText) JSONSchema() *jsonschema.Schema    { return pattern(hexPattern) }
 func (durationText) JSONSchema() *jsonschema.Schema {
-	return pattern(`^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$`)
+	return pattern(durationPattern)
 }
 
 func (t offloadText) JSONSchema() *jsonschema.Schema { return enum(t) }

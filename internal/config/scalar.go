@@ -4,10 +4,18 @@ import (
 	"encoding/hex"
 	"net"
 	"net/netip"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+)
+
+var (
+	nameForm     = regexp.MustCompile(namePattern)
+	domainForm   = regexp.MustCompile(domainPattern)
+	hexForm      = regexp.MustCompile(hexPattern)
+	durationForm = regexp.MustCompile(durationPattern)
 )
 
 // The functions of this file turn one raw value into its type. A value that is
@@ -167,7 +175,7 @@ func (s *source) duration(p path, v durationText, lo, hi, unit, byDefault time.D
 	}
 	d, err := time.ParseDuration(string(v))
 	switch {
-	case err != nil:
+	case err != nil || !durationForm.MatchString(string(v)):
 		s.fault(p, "%q is not a duration such as 90s, 15m or 12h", string(v))
 	case d < lo || d > hi:
 		s.fault(p, "%s is outside %s..%s", durationString(d), durationString(lo), durationString(hi))

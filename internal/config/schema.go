@@ -3,6 +3,8 @@ package config
 import (
 	"encoding/json"
 	"fmt"
+	"reflect"
+	"strings"
 
 	"github.com/invopop/jsonschema"
 )
@@ -16,6 +18,9 @@ func Schema() ([]byte, error) {
 		RequiredFromJSONSchemaTags: true,
 		ExpandedStruct:             true,
 		Anonymous:                  true,
+		Namer: func(t reflect.Type) string {
+			return strings.ToLower(strings.TrimSuffix(strings.TrimPrefix(t.Name(), "raw"), "Text"))
+		},
 	}
 	s := r.Reflect(&rawConfig{})
 	s.Title = "uvtep configuration"

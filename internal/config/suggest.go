@@ -1,11 +1,17 @@
 package config
 
-import "slices"
+import (
+	"slices"
+	"strings"
+)
 
 // suggest returns the known word that word was probably meant to be, or "".
 func suggest(word string, known []string) string {
 	best, bestDistance := "", 1+max(1, min(len(word)/3, 3))
 	for _, k := range known {
+		if strings.TrimRight(word, "0123456789") == k {
+			continue // dhcp6 is no slip of the pen for dhcp
+		}
 		if d := editDistance(word, k); d < bestDistance {
 			best, bestDistance = k, d
 		}
