@@ -230,9 +230,9 @@ func (s *Peers[T]) Release(id uint32) bool {
 }
 
 // Replication is those that floods go to, in the order they were added. The
-// slice is a snapshot that nobody changes, the caller included. It takes no
-// lock.
-func (s *Peers[T]) Replication() []*Peer[T] { return *s.flood.Load() }
+// slice is a snapshot: nobody changes its elements, the caller included. It takes
+// no lock.
+func (s *Peers[T]) Replication() []*Peer[T] { return slices.Clip(*s.flood.Load()) }
 
 // SetReplicate says whether floods go to the peer addr. It reports false if
 // there is none, or if it is learned and floods were to go to it.

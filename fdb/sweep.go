@@ -15,8 +15,8 @@ type sweeper struct {
 }
 
 // Sweep removes learned entries whose age has reached Config.Ageing. A call
-// visits about budget slots at most (0: all there are) and the next one goes on
-// from there; done says that this call came to the table's end, so that the
+// visits at most budget slots, rounded up to a multiple of four (0: all there
+// are), and the next one goes on from there; done says that this call came to the table's end, so that the
 // next begins a new round. A part of the table that was replaced since the last
 // call is visited again, from its start: a round leaves nothing out that was
 // there when it began.

@@ -104,7 +104,7 @@ func (t *Table) Learn(m MAC, d Dst, now Seconds) Result {
 	case OriginStatic:
 		return Known
 	case OriginSelf:
-		return Own
+		return Invalid // nothing comes by Self
 	}
 	if !newer(now, b) {
 		return Known

@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"time"
 
+	"github.com/uvtep/uvtep/dhcpd"
 	"github.com/uvtep/uvtep/encap"
 	"github.com/uvtep/uvtep/fdb"
 	"github.com/uvtep/uvtep/internal/tap"
@@ -39,6 +40,7 @@ type Config struct {
 	TOS        *uint8     // DSCP of outer headers; nil inherits the inner one's
 	Logger     *slog.Logger
 	Clock      func() time.Time // nil = time.Now
+	DHCP       *dhcpd.Service   // whose Run runs as long as the VTEP's; nil = segments have no DHCP
 
 	// OpenTAP and OpenUnderlay reach the operating system; nil means the real
 	// one. Tests give the doubles of taptest and underlaytest.
@@ -63,6 +65,7 @@ type SegmentConfig struct {
 	Ageing     time.Duration // of learned MACs; 0 = DefaultAgeing, negative = never
 	MaxMACs    int           // learned MACs at most; 0 = DefaultMaxMACs, negative = no limit
 	FDB        []StaticEntry
+	DHCP       *DHCPConfig // nil = no DHCP in this segment
 }
 
 // StaticEntry binds a MAC for good: to the remote VTEP Dst, or to the local port

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/uvtep/uvtep/dhcpd"
 	"github.com/uvtep/uvtep/encap"
 	"github.com/uvtep/uvtep/fdb"
 	"github.com/uvtep/uvtep/internal/underlay"
@@ -30,9 +31,10 @@ type peer = fdb.Peer[*remote]
 // view is what workers see of a segment. It never changes; a change makes
 // another one.
 type view struct {
-	ports []*Port          // by id; nil where a number is free
-	group *underlay.Remote // floods also go there; nil = no group
-	learn bool
+	ports   []*Port          // by id; nil where a number is free
+	group   *underlay.Remote // floods also go there; nil = no group
+	learn   bool
+	service *service // nil: the segment has none
 }
 
 // Segment is one VNI's broadcast domain.
@@ -47,7 +49,7 @@ type Segment struct {
 }
 
 func newSegment(v *VTEP, cfg SegmentConfig) (*Segment, error) {
-	s := &Segment{v: v, cfg: cfg, table: fdb.New(cfg.tableConfig()), peers: fdb.NewPeers[*remote](maxLearnedPeers), drops: make(dropTable, v.cfg.Workers)}
+	s := &Segment{v: v, cfg: cfg, table: fdb.New(cfg.tableConfig()), peers: fdb.NewPeers[*remote](maxLearnedPeers), drops: make(dropTable, v.cfg.Workers+1)}
 	vw := &view{learn: !cfg.NoLearning}
 	if cfg.Group.IsValid() {
 		if err := v.ep.Join(cfg.Group); err != nil {
@@ -57,6 +59,13 @@ func newSegment(v *VTEP, cfg SegmentConfig) (*Segment, error) {
 		vw.group = underlay.NewRemote(cfg.Group, v.cfg.Port)
 	}
 	s.view.Store(vw)
+	if cfg.DHCP != nil {
+		sv, err := s.newService(cfg.DHCP)
+		if err != nil {
+			return nil, errors.Join(err, s.close())
+		}
+		vw.service = sv
+	}
 	for _, a := range cfg.Peers {
 		if _, err := s.addPeer(a, fdb.PeerConfig, true); err != nil {
 			return nil, errors.Join(err, s.close())
@@ -85,8 +94,19 @@ func (s *Segment) close() error {
 		errs = append(errs, s.v.ep.Leave(s.joined))
 		s.joined = netip.Addr{}
 	}
+	if s.view.Load().service != nil {
+		errs = append(errs, s.v.cfg.DHCP.Remove(uint32(s.cfg.VNI)))
+	}
 	s.v.settle()
 	return errors.Join(errs...)
+}
+
+// DHCP is the segment's DHCP server, nil if it has none.
+func (s *Segment) DHCP() *dhcpd.Server {
+	if sv := s.view.Load().service; sv != nil {
+		return sv.server
+	}
+	return nil
 }
 
 // VNI is the segment's number.

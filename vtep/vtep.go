@@ -32,6 +32,8 @@ type VTEP struct {
 	now     atomic.Uint32 // seconds since start, for ageing
 	unknown dropTable     // drops of packets whose segment is not known
 
+	requests, freeRequests chan *request // DHCP messages on their way to the service, and unused ones
+
 	mu       sync.Mutex // changes of the set of segments, and of any segment
 	closed   bool
 	segments atomic.Pointer[map[encap.VNI]*Segment]
@@ -60,6 +62,12 @@ func New(cfg Config) (*VTEP, error) {
 		v.local4 = binary.BigEndian.Uint32(a[:])
 	}
 	v.segments.Store(&map[encap.VNI]*Segment{})
+	if cfg.DHCP != nil {
+		v.requests, v.freeRequests = make(chan *request, dhcpQueueLen), make(chan *request, dhcpQueueLen)
+		for range dhcpQueueLen {
+			v.freeRequests <- new(request)
+		}
+	}
 	for i, q := range ep.Queues() {
 		w, err := newWorker(v, i, q)
 		if err != nil {
@@ -88,6 +96,7 @@ func (v *VTEP) Run(ctx context.Context) error {
 		g.Go(func() error { w.run(ctx); return nil })
 	}
 	g.Go(func() error { v.maintain(ctx); return nil })
+	g.Go(func() error { v.serveDHCP(ctx); return nil })
 	g.Go(func() error {
 		<-ctx.Done()
 		for _, w := range v.workers {

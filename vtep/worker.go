@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"runtime"
+	"sync"
 	"sync/atomic"
 
 	"github.com/uvtep/uvtep/fdb"
@@ -31,6 +32,10 @@ type worker struct {
 	remotes  []*remote                // whose they are; nil: a group's
 
 	rx, tx, batches counter
+
+	mail    atomic.Bool // something is in the inbox
+	inboxMu sync.Mutex
+	inbox   []injected
 }
 
 func newWorker(v *VTEP, id int, q underlay.Queue) (*worker, error) {
@@ -59,6 +64,7 @@ func (w *worker) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		ready := w.poll.wait()
 		w.round.Add(1)
+		w.takeInbox()
 		for _, s := range ready {
 			if !s.dead.Load() {
 				w.serve(s)
@@ -142,6 +148,7 @@ func (w *worker) forward(s *Segment, frames []frame.Frame) {
 	vw := s.view.Load()
 	w.admit(frames)
 	learn(s, vw, frames, w.v.seconds())
+	w.answer(s, vw, frames)
 	lookUp(s, vw, frames)
 	w.write(s, vw, frames)
 	w.tally(s.drops, frames)

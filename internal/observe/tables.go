@@ -229,3 +229,6 @@ func printable(s string) string {
 		return r
 	}, s)
 }
+
+// LeasesNow is Leases as of now.
+func LeasesNow(w io.Writer, all []control.Lease) error { return Leases(w, all, time.Now()) }

@@ -1,0 +1,44 @@
+package main
+
+import (
+	"io"
+	"log/slog"
+
+	"github.com/spf13/cobra"
+
+	"github.com/uvtep/uvtep/internal/config"
+	"github.com/uvtep/uvtep/internal/daemon"
+	"github.com/uvtep/uvtep/internal/observe"
+)
+
+func runCommand(b observe.Build) *cobra.Command {
+	c := &cobra.Command{
+		Use: "run -c FILE", Short: "Run the daemon, in the foreground", Args: cobra.NoArgs,
+		Long: "Run the daemon, in the foreground. SIGHUP reloads the configuration, SIGTERM stops cleanly.",
+	}
+	path := configFlag(c)
+	socket := daemonSocketFlag(c)
+	verbose := verboseFlag(c)
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		return daemon.Run(c.Context(), daemon.Options{
+			ConfigPath: *path, Socket: *socket, Logger: logger(c.ErrOrStderr(), *verbose), Build: b,
+		})
+	}
+	return c
+}
+
+func daemonSocketFlag(c *cobra.Command) *string {
+	return c.Flags().String("socket", "", "control socket (default: the configuration's, else "+config.DefaultSocket+")")
+}
+
+func verboseFlag(c *cobra.Command) *bool {
+	return c.Flags().BoolP("verbose", "v", false, "log details too")
+}
+
+func logger(w io.Writer, verbose bool) *slog.Logger {
+	level := slog.LevelInfo
+	if verbose {
+		level = slog.LevelDebug
+	}
+	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: level}))
+}

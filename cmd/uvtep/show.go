@@ -1,0 +1,47 @@
+package main
+
+import (
+	"context"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/uvtep/uvtep/encap"
+	"github.com/uvtep/uvtep/internal/control"
+	"github.com/uvtep/uvtep/internal/observe"
+)
+
+func showCommand() *cobra.Command {
+	c := group(&cobra.Command{Use: "show", Short: "Show what a running uvtep knows"})
+	client := clientFlag(c)
+	workers := func(k *control.Client, ctx context.Context, _ encap.VNI) ([]control.Worker, error) { return k.Workers(ctx) }
+	c.AddCommand(
+		listCommand("segments", "Segments, their peers and ports", client, (*control.Client).Segments, observe.Segments),
+		listCommand("ports", "Ports and their counters", client, (*control.Client).Ports, observe.Ports),
+		listCommand("fdb", "Where each MAC lives", client, (*control.Client).FDB, observe.FDB),
+		listCommand("peers", "Remote VTEPs and their counters", client, (*control.Client).Peers, observe.Peers),
+		listCommand("leases", "DHCP leases and reservations", client, (*control.Client).Leases, observe.LeasesNow),
+		listCommand("drops", "Dropped frames, by reason", client, (*control.Client).Drops, observe.Drops),
+		listCommand("workers", "Workers and their counters", client, workers, observe.Workers),
+	)
+	return c
+}
+
+func listCommand[T any](name, short string, client func() *control.Client,
+	get func(*control.Client, context.Context, encap.VNI) ([]T, error), table func(io.Writer, []T) error,
+) *cobra.Command {
+	c := &cobra.Command{Use: name, Short: short, Args: cobra.NoArgs}
+	vni := vniFlag(c.Flags(), "this segment only")
+	asJSON := jsonFlag(c.Flags())
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		all, err := get(client(), c.Context(), *vni)
+		if err != nil {
+			return err
+		}
+		if *asJSON {
+			return writeJSON(c.OutOrStdout(), all)
+		}
+		return table(c.OutOrStdout(), all)
+	}
+	return c
+}

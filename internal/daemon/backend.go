@@ -1,0 +1,266 @@
+package daemon
+
+import (
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/uvtep/uvtep/dhcpd"
+	"github.com/uvtep/uvtep/encap"
+	"github.com/uvtep/uvtep/fdb"
+	"github.com/uvtep/uvtep/internal/control"
+	"github.com/uvtep/uvtep/vtep"
+)
+
+// stateUp is a port whose device is there.
+const stateUp = "up"
+
+// segment finds a segment, or says that there is none.
+func (d *server) segment(vni encap.VNI) (*vtep.Segment, error) {
+	s, ok := d.vtep.Segment(vni)
+	if !ok {
+		return nil, control.Errorf(control.ErrNotFound, "no segment %v; see uvtep show segments", vni)
+	}
+	return s, nil
+}
+
+// each collects what f makes of one segment, or of all of them for VNI 0.
+func each[T any](d *server, vni encap.VNI, f func(*vtep.Segment) []T) ([]T, error) {
+	if vni != 0 {
+		s, err := d.segment(vni)
+		if err != nil {
+			return nil, err
+		}
+		return f(s), nil
+	}
+	var all []T
+	for _, s := range d.vtep.Segments() {
+		all = append(all, f(s)...)
+	}
+	return all, nil
+}
+
+// Segments and the methods after it implement control.Backend.
+func (d *server) Segments(vni encap.VNI) ([]control.Segment, error) {
+	return each(d, vni, func(s *vtep.Segment) []control.Segment {
+		c := s.Config()
+		out := control.Segment{
+			VNI: c.VNI, Name: c.Name, MTU: s.MTU(), Peers: []netip.Addr{}, Ports: []string{},
+			Learning: !c.NoLearning, Ageing: int64(max(c.Ageing, 0) / time.Second), MACs: s.MACs(),
+		}
+		if c.Group.IsValid() {
+			out.Group = &c.Group
+		}
+		for _, p := range s.Peers() {
+			if p.Replicate {
+				out.Peers = append(out.Peers, p.Addr)
+			}
+		}
+		for _, p := range s.Ports() {
+			out.Ports = append(out.Ports, p.Name)
+		}
+		if c.DHCP != nil {
+			out.DHCP = &c.DHCP.Server.Subnet
+		}
+		return []control.Segment{out}
+	})
+}
+
+func (d *server) Ports(vni encap.VNI) ([]control.Port, error) {
+	return each(d, vni, func(s *vtep.Segment) []control.Port {
+		var out []control.Port
+		for _, p := range s.Ports() {
+			offload := p.Offload
+			if offload == nil {
+				offload = []string{}
+			}
+			out = append(out, control.Port{
+				VNI: s.VNI(), Name: p.Name, Kind: p.Kind, State: p.State, Queues: p.Queues, Offload: offload, Isolated: p.Isolated,
+				RxPackets: p.RxPackets, RxBytes: p.RxBytes, RxDropped: p.RxDropped,
+				TxPackets: p.TxPackets, TxBytes: p.TxBytes, TxDropped: p.TxDropped,
+			})
+		}
+		return out
+	})
+}
+
+func (d *server) FDB(vni encap.VNI) ([]control.FDBEntry, error) {
+	return each(d, vni, func(s *vtep.Segment) []control.FDBEntry {
+		var out []control.FDBEntry
+		for _, e := range s.FDB() {
+			r := control.FDBEntry{VNI: s.VNI(), MAC: e.MAC, State: e.State, Age: int64(e.Age / time.Second)}
+			if e.Port != "" {
+				r.Ifname = &e.Port
+			}
+			if e.Dst.IsValid() {
+				r.Dst = &e.Dst
+			}
+			out = append(out, r)
+		}
+		return out
+	})
+}
+
+func (d *server) Peers(vni encap.VNI) ([]control.Peer, error) {
+	return each(d, vni, func(s *vtep.Segment) []control.Peer {
+		var out []control.Peer
+		for _, p := range s.Peers() {
+			out = append(out, control.Peer{
+				VNI: s.VNI(), Dst: p.Addr, Origin: p.Origin.String(), Replicate: p.Replicate,
+				RxPackets: p.RxPackets, RxBytes: p.RxBytes, TxPackets: p.TxPackets, TxBytes: p.TxBytes,
+			})
+		}
+		return out
+	})
+}
+
+func (d *server) Drops(vni encap.VNI) ([]control.Drop, error) {
+	if vni != 0 {
+		if _, err := d.segment(vni); err != nil {
+			return nil, err
+		}
+	}
+	var out []control.Drop
+	for _, s := range d.vtep.Stats().Drops {
+		if vni == 0 || s.VNI == vni {
+			out = append(out, control.Drop{Reason: s.Reason.String(), VNI: s.VNI, Count: s.Count})
+		}
+	}
+	return out, nil
+}
+
+func (d *server) Workers() []control.Worker {
+	var out []control.Worker
+	for _, w := range d.vtep.Stats().Workers {
+		out = append(out, control.Worker{ID: w.ID, CPU: w.CPU, RxPackets: w.RxPackets, TxPackets: w.TxPackets, Batches: w.Batches})
+	}
+	return out
+}
+
+func (d *server) AddFDB(vni encap.VNI, mac fdb.MAC, to control.StaticTarget) error {
+	s, err := d.segment(vni)
+	if err != nil {
+		return err
+	}
+	e := vtep.StaticEntry{MAC: mac, Port: to.Port}
+	if to.Dst != nil {
+		e.Dst = *to.Dst
+	}
+	if e.Dst.IsValid() == (e.Port != "") {
+		return control.Errorf(control.ErrInvalid, "static entry %v: needs a remote VTEP or a port, one of them", mac)
+	}
+	return kind(s.AddStatic(e))
+}
+
+func (d *server) DeleteFDB(vni encap.VNI, mac fdb.MAC) error {
+	s, err := d.segment(vni)
+	if err != nil {
+		return err
+	}
+	return kind(s.DeleteMAC(mac))
+}
+
+func (d *server) FlushFDB(vni encap.VNI) (int, error) {
+	s, err := d.segment(vni)
+	if err != nil {
+		return 0, err
+	}
+	return s.FlushFDB(), nil
+}
+
+func (d *server) AddPeer(vni encap.VNI, dst netip.Addr) error {
+	s, err := d.segment(vni)
+	if err != nil {
+		return err
+	}
+	return kind(s.AddPeer(dst))
+}
+
+func (d *server) DeletePeer(vni encap.VNI, dst netip.Addr) error {
+	s, err := d.segment(vni)
+	if err != nil {
+		return err
+	}
+	return kind(s.RemovePeer(dst))
+}
+
+func (d *server) Leases(vni encap.VNI) ([]control.Lease, error) {
+	return each(d, vni, func(s *vtep.Segment) []control.Lease {
+		srv := s.DHCP()
+		if srv == nil {
+			return nil
+		}
+		var out []control.Lease
+		for _, l := range srv.Leases() {
+			if l.State == dhcpd.StateFree {
+				continue // a memory of who had it
+			}
+			r := control.Lease{
+				VNI: s.VNI(), IP: l.IP, MAC: l.HardwareAddr().String(), ClientID: hex.EncodeToString([]byte(l.ClientID)),
+				Hostname: l.Hostname, State: l.State.String(),
+			}
+			if !l.Expires.IsZero() {
+				r.Expires = &l.Expires
+			}
+			out = append(out, r)
+		}
+		return out
+	})
+}
+
+// dhcpServer finds the DHCP server of a segment, or says that there is none.
+func (d *server) dhcpServer(vni encap.VNI) (*dhcpd.Server, error) {
+	s, err := d.segment(vni)
+	if err != nil {
+		return nil, err
+	}
+	srv := s.DHCP()
+	if srv == nil {
+		return nil, control.Errorf(control.ErrNotFound, "segment %v has no DHCP server; give it a dhcp: section and reload", vni)
+	}
+	return srv, nil
+}
+
+func (d *server) ReleaseLease(vni encap.VNI, ip netip.Addr) error {
+	srv, err := d.dhcpServer(vni)
+	if err != nil {
+		return err
+	}
+	return kind(srv.Release(ip))
+}
+
+func (d *server) ReserveLease(vni encap.VNI, ip netip.Addr, r control.Reservation) error {
+	srv, err := d.dhcpServer(vni)
+	if err != nil {
+		return err
+	}
+	res := dhcpd.Reservation{IP: ip, Hostname: r.Hostname}
+	if r.MAC != nil {
+		b := r.MAC.Bytes()
+		res.MAC = b[:]
+	}
+	if res.ClientID, err = hex.DecodeString(r.ClientID); err != nil {
+		return control.Errorf(control.ErrInvalid, "client id %q is not hexadecimal", r.ClientID)
+	}
+	if (res.MAC != nil) == (len(res.ClientID) > 0) {
+		return control.Errorf(control.ErrInvalid, "reservation of %v: needs a MAC or a client id, one of them", ip)
+	}
+	return kind(srv.Reserve(res))
+}
+
+// kind gives an error of the switch the kind that the API knows.
+func kind(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, vtep.ErrNotFound):
+		return control.Errorf(control.ErrNotFound, "%v", err)
+	case errors.Is(err, vtep.ErrExists):
+		return control.Errorf(control.ErrConflict, "%v", err)
+	case errors.Is(err, vtep.ErrInvalid):
+		return control.Errorf(control.ErrInvalid, "%v", err)
+	}
+	return fmt.Errorf("%w", err)
+}

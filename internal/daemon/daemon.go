@@ -1,0 +1,216 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"strings"
+	"sync"
+	"syscall"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/uvtep/uvtep/dhcpd"
+	"github.com/uvtep/uvtep/encap"
+	"github.com/uvtep/uvtep/internal/config"
+	"github.com/uvtep/uvtep/internal/control"
+	"github.com/uvtep/uvtep/internal/observe"
+	"github.com/uvtep/uvtep/vtep"
+)
+
+// server is everything that runs; it is the API's backend.
+type server struct {
+	opts   Options
+	log    *slog.Logger
+	vtep   *vtep.VTEP
+	leases *leaseStore
+	dhcp   *dhcpd.Service
+
+	socket net.Listener
+	http   net.Listener // nil: off
+
+	mu     sync.Mutex // held while the configuration changes
+	cfg    *config.Config
+	closed bool
+}
+
+// Run starts what the configuration asks for, says that it is ready, and runs
+// until ctx is cancelled; SIGHUP reloads. It then takes down all that it made,
+// keeps the leases, and returns nil. If anything cannot be started it returns
+// the error with nothing left behind; it is a *ConfigError where the
+// configuration is at fault.
+func Run(ctx context.Context, o Options) error {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	// From here on a SIGHUP no longer ends the program.
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
+
+	cfg, err := o.load()
+	if err != nil {
+		return err
+	}
+	d := &server{opts: o, log: o.Logger, cfg: cfg}
+	if err := d.start(); err != nil {
+		return errors.Join(err, d.close())
+	}
+	return errors.Join(d.run(ctx, hup), d.close())
+}
+
+// start makes everything; close takes down as much of it as there is.
+func (d *server) start() error {
+	if d.opts.OpenTAP == nil {
+		if err := checkRights(); err != nil {
+			return err
+		}
+	}
+	if err := d.listen(); err != nil {
+		return err
+	}
+	var err error
+	d.leases = newLeaseStore(d.cfg.State)
+	if d.dhcp, err = dhcpd.NewService(dhcpd.Config{Store: d.leases, Logger: d.log}); err != nil {
+		return err
+	}
+	vc := vtepConfig(d.cfg)
+	vc.Logger, vc.DHCP, vc.OpenTAP = d.log, d.dhcp, d.opts.OpenTAP
+	vc.OpenUnderlay = d.opts.underlayOpener(d.cfg.Underlay.SourcePorts)
+	if d.vtep, err = vtep.New(vc); err != nil {
+		return err
+	}
+	var t transaction // nothing to undo: close does
+	for _, s := range d.cfg.Segments {
+		if err := d.addSegment(&t, s); err != nil {
+			return err
+		}
+		for _, p := range s.Ports {
+			if err := d.attach(&t, s.VNI, p); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// listen opens the control socket, by which another daemon is noticed before
+// anything is touched, and the HTTP address.
+func (d *server) listen() error {
+	path := d.cfg.API.Socket
+	if d.opts.Socket != "" {
+		path = d.opts.Socket
+	}
+	l, err := control.Listen(path)
+	if errors.Is(err, control.ErrInUse) && d.opts.SocketIfTaken != "" {
+		d.log.Info("another uvtep has the default control socket", "taken", path, "socket", d.opts.SocketIfTaken)
+		l, err = control.Listen(d.opts.SocketIfTaken)
+	}
+	if err != nil {
+		return err
+	}
+	d.socket = l
+	if d.cfg.API.HTTP == "" {
+		return nil
+	}
+	l, err = control.ListenTCP(d.cfg.API.HTTP)
+	switch {
+	case err == nil:
+		d.http = l
+	case d.cfg.API.HTTPExplicit:
+		return err
+	default:
+		d.log.Warn("no metrics: "+err.Error(), "http", d.cfg.API.HTTP)
+	}
+	return nil
+}
+
+// run carries frames and answers requests until ctx is cancelled.
+func (d *server) run(ctx context.Context, hup <-chan os.Signal) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return d.vtep.Run(ctx) })
+	g.Go(func() error { return d.dhcp.Run(ctx) })
+	g.Go(func() error {
+		return control.Serve(ctx, d.socket, control.Handler(d, d.opts.Build.Version), d.log)
+	})
+	if d.http != nil {
+		h := control.ReadOnlyHandler(d, observe.Metrics(d, d.opts.Build), d.opts.Build.Version)
+		g.Go(func() error { return control.Serve(ctx, d.http, h, d.log) })
+	}
+	g.Go(func() error {
+		for {
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-hup:
+				// Reload has logged what went wrong.
+				_, _ = d.Reload(ctx)
+			}
+		}
+	})
+	d.log.Info("ready", d.summary()...)
+	d.notify(ready)
+	err := g.Wait()
+	d.notify(daemon.SdNotifyStopping)
+	return err
+}
+
+func (d *server) summary() []any {
+	ports, http := 0, "off"
+	for _, s := range d.cfg.Segments {
+		ports += len(s.Ports)
+	}
+	if d.http != nil {
+		http = d.http.Addr().String()
+	}
+	return []any{
+		"local", d.vtep.Local(), "port", d.vtep.Port(), "segments", len(d.cfg.Segments), "ports", ports,
+		"socket", d.socket.Addr(), "http", http,
+	}
+}
+
+// close takes everything down, the last made first.
+func (d *server) close() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.closed = true
+	var errs []error
+	if d.vtep != nil {
+		errs = append(errs, d.vtep.Close())
+	}
+	if d.leases != nil {
+		errs = append(errs, d.leases.Close())
+	}
+	for _, l := range []net.Listener{d.http, d.socket} {
+		if l == nil {
+			continue
+		}
+		if err := l.Close(); !errors.Is(err, net.ErrClosed) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// ready is what systemd is told once all is up, and after each reload.
+const ready = daemon.SdNotifyReady
+
+// reloading is what it is told before one (Type=notify-reload).
+func reloading() string {
+	return daemon.SdNotifyReloading + "\n" + daemon.SdNotifyMonotonicUsec()
+}
+
+// notify tells systemd, if it is there, of a new state.
+func (d *server) notify(state string) {
+	if _, err := daemon.SdNotify(false, state); err != nil {
+		d.log.Warn("systemd could not be told", "state", state, "err", err)
+	}
+}
+
+// oneLine is an error of several lines on one.
+func oneLine(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }

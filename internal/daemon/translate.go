@@ -1,0 +1,113 @@
+package daemon
+
+import (
+	"cmp"
+
+	"github.com/uvtep/uvtep/dhcpd"
+	"github.com/uvtep/uvtep/encap"
+	"github.com/uvtep/uvtep/fdb"
+	"github.com/uvtep/uvtep/internal/config"
+	"github.com/uvtep/uvtep/vtep"
+)
+
+// vtepConfig is the part of the configuration that stays until a restart.
+func vtepConfig(c *config.Config) vtep.Config {
+	u := c.Underlay
+	v := vtep.Config{
+		Local: u.Local, Port: u.Port, Device: u.Device, Workers: c.Workers, Strict: u.Strict,
+		NoChecksum: !u.Checksum, TTL: u.TTL.Value, InheritTTL: u.TTL.Inherit,
+	}
+	if u.Accept == config.AcceptAny {
+		v.Accept = vtep.AcceptAny
+	}
+	if !u.TOS.Inherit {
+		v.TOS = &u.TOS.Value
+	}
+	return v
+}
+
+// segmentConfig translates a segment; defaultMTU is that of a segment which does
+// not say.
+func segmentConfig(s config.Segment, defaultMTU int) vtep.SegmentConfig {
+	out := vtep.SegmentConfig{
+		VNI: encap.VNI(s.VNI), Name: s.Name, MTU: s.MTU, Peers: s.Peers, Group: s.Group,
+		NoLearning: !s.Learning, Ageing: s.Ageing, MaxMACs: s.MaxMACs,
+	}
+	for _, e := range s.FDB {
+		out.FDB = append(out.FDB, vtep.StaticEntry{MAC: fdb.MACOf(e.MAC), Dst: e.Dst, Port: e.Port})
+	}
+	if s.DHCP != nil {
+		out.DHCP = &vtep.DHCPConfig{
+			Server:     dhcpConfig(s.DHCP, cmp.Or(s.MTU, defaultMTU)),
+			ServeLocal: s.DHCP.Serve == config.ServeLocal,
+		}
+	}
+	return out
+}
+
+func portConfig(p config.Port) vtep.PortConfig {
+	return vtep.PortConfig{
+		Name: p.TAP, NetNS: p.NetNS, Rename: p.Rename, Bridge: p.Bridge, MAC: p.MAC,
+		Isolated: p.Isolated, MaxMACs: p.MaxMACs,
+	}
+}
+
+func dhcpConfig(d *config.DHCP, mtu int) dhcpd.SegmentConfig {
+	out := dhcpd.SegmentConfig{
+		Subnet: d.Subnet, Server: d.Server, Ranges: ranges(d.Ranges), Gateway: d.Gateway, DNS: d.DNS, Domain: d.Domain,
+		Lease: d.Lease, T1: d.T1, T2: d.T2, Options: options(d.Options),
+		Authoritative: d.Authoritative, SubnetSelection: d.SubnetSelection,
+	}
+	if !d.MTU.Off {
+		out.MTU = cmp.Or(d.MTU.Value, uint16(mtu))
+	}
+	for _, r := range d.Routes {
+		out.Routes = append(out.Routes, dhcpd.Route{To: r.To, Via: r.Via})
+	}
+	for _, h := range d.Hosts {
+		out.Hosts = append(out.Hosts, dhcpd.Reservation{
+			MAC: h.MAC, ClientID: h.ClientID, IP: h.IP, Hostname: h.Hostname, Options: options(h.Options),
+		})
+	}
+	for _, r := range d.Relays {
+		out.Relays = append(out.Relays, dhcpd.RelaySubnet{
+			Subnet: r.Subnet, Ranges: ranges(r.Ranges), Gateway: r.Gateway, DNS: r.DNS, Options: options(r.Options),
+		})
+	}
+	for _, c := range d.Classes {
+		out.Classes = append(out.Classes, dhcpd.Class{
+			Match: classMatch(c.By), Value: c.Match, Arch: c.Arch, Options: options(c.Options),
+		})
+	}
+	return out
+}
+
+func ranges(all []config.Range) []dhcpd.Range {
+	var out []dhcpd.Range
+	for _, r := range all {
+		out = append(out, dhcpd.Range{First: r.First, Last: r.Last})
+	}
+	return out
+}
+
+func options(all []config.Option) []dhcpd.Option {
+	var out []dhcpd.Option
+	for _, o := range all {
+		out = append(out, dhcpd.Option{Code: o.Code, Data: o.Data})
+	}
+	return out
+}
+
+func classMatch(m config.Matcher) dhcpd.ClassMatch {
+	switch m {
+	case config.ByUser:
+		return dhcpd.MatchUser
+	case config.ByHostname:
+		return dhcpd.MatchHostname
+	case config.ByCircuitID:
+		return dhcpd.MatchCircuitID
+	case config.ByArch:
+		return dhcpd.MatchArch
+	}
+	return dhcpd.MatchVendor
+}

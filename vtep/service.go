@@ -1,0 +1,127 @@
+package vtep
+
+import (
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+
+	"github.com/uvtep/uvtep/dhcpd"
+	"github.com/uvtep/uvtep/fdb"
+	"github.com/uvtep/uvtep/internal/frame"
+)
+
+// UDP ports of DHCPv4 (RFC 2131 section 4.1).
+const dhcpServerPort = 67
+
+// DHCPConfig asks for a DHCPv4 service in a segment. Its server identifier
+// answers ARP and ping there.
+type DHCPConfig struct {
+	Server     dhcpd.SegmentConfig
+	ServeLocal bool // only clients behind this VTEP's own ports are served
+}
+
+// service is a segment's own station: the server's address, which answers ARP,
+// ping and DHCP. It sees frames before they are looked up.
+type service struct {
+	ip     [4]byte
+	mac    fdb.MAC
+	local  bool
+	server *dhcpd.Server
+}
+
+// newService starts the DHCP service of a segment; stop ends it.
+func (s *Segment) newService(cfg *DHCPConfig) (*service, error) {
+	if s.v.cfg.DHCP == nil {
+		return nil, fmt.Errorf("segment %v: %w: it asks for DHCP, and the VTEP has no DHCP service", s.cfg.VNI, ErrInvalid)
+	}
+	if !cfg.Server.Server.Is4() {
+		return nil, fmt.Errorf("segment %v: %w: the DHCP server address %v is not IPv4", s.cfg.VNI, ErrInvalid, cfg.Server.Server)
+	}
+	srv, err := s.v.cfg.DHCP.Add(uint32(s.cfg.VNI), cfg.Server)
+	if err != nil {
+		return nil, fmt.Errorf("segment %v: %w", s.cfg.VNI, err)
+	}
+	sv := &service{ip: cfg.Server.Server.As4(), mac: serviceMAC(s.v.cfg.Local, uint32(s.cfg.VNI)), local: cfg.ServeLocal, server: srv}
+	s.table.SetSelf(sv.mac)
+	return sv, nil
+}
+
+// serviceMAC is a locally administered address that differs between the VTEPs of
+// a segment and between the segments of a VTEP.
+func serviceMAC(local netip.Addr, vni uint32) fdb.MAC {
+	h := uint64(14695981039346656037) // FNV-1a
+	for _, b := range append(local.AsSlice(), byte(vni>>16), byte(vni>>8), byte(vni)) {
+		h = (h ^ uint64(b)) * 1099511628211
+	}
+	return fdb.MAC(0x02)<<40 | fdb.MAC(h>>24&0xffffffffff)
+}
+
+// answer lets the segment's service see the frames that are not decided yet.
+func (w *worker) answer(s *Segment, vw *view, frames []frame.Frame) {
+	sv := vw.service
+	if sv == nil {
+		return
+	}
+	for i := range frames {
+		f := &frames[i]
+		if f.Verdict.Action != frame.Undecided || sv.local && fdb.Dst(f.Ingress).IsRemote() {
+			continue
+		}
+		dst := fdb.MACOf(f.Bytes())
+		switch {
+		case dst != sv.mac && !dst.IsGroup():
+		case f.Info.EtherType == frame.TypeARP:
+			sv.answerARP(f)
+		case f.Info.EtherType != frame.TypeIPv4 || f.Info.L4 == 0 || f.Info.Fragment:
+		case f.Info.Proto == frame.ProtoUDP:
+			if _, port := f.UDPPorts(); port == dhcpServerPort {
+				w.handOver(s, sv, f)
+			}
+		case f.Info.Proto == frame.ProtoICMP && dst == sv.mac:
+			sv.answerEcho(f)
+		}
+	}
+}
+
+// answerARP turns a request for the service's address into its answer, and
+// sends it back the way it came.
+func (sv *service) answerARP(f *frame.Frame) {
+	p, ok := f.ARP()
+	if !ok || p.Op() != frame.ARPRequest || [4]byte(p.TargetIP()) != sv.ip {
+		return
+	}
+	p.SetOp(frame.ARPReply)
+	copy(p.TargetMAC(), p.SenderMAC())
+	copy(p.TargetIP(), p.SenderIP())
+	sv.mac.Put(p.SenderMAC())
+	copy(p.SenderIP(), sv.ip[:])
+	sv.reflect(f)
+}
+
+// answerEcho turns an ICMP echo request (RFC 792) into its reply.
+func (sv *service) answerEcho(f *frame.Frame) {
+	b := f.Bytes()
+	ip, icmp := b[f.Info.L3:], b[f.Info.L4:]
+	if icmp[0] != 8 || icmp[1] != 0 || [4]byte(ip[16:20]) != sv.ip {
+		return
+	}
+	icmp[0] = 0
+	binary.BigEndian.PutUint16(icmp[2:], frame.Update(binary.BigEndian.Uint16(icmp[2:]), 8<<8, 0))
+	copy(ip[16:20], ip[12:16])
+	copy(ip[12:16], sv.ip[:])
+	binary.BigEndian.PutUint16(ip[10:], frame.Update(binary.BigEndian.Uint16(ip[10:]), uint16(ip[8])<<8|uint16(ip[9]), 64<<8|uint16(ip[9])))
+	ip[8] = 64
+	sv.reflect(f)
+}
+
+// reflect sends a frame back to where it came from.
+func (sv *service) reflect(f *frame.Frame) {
+	b := f.Bytes()
+	copy(b, b[6:12])
+	sv.mac.Put(b[6:])
+	in := fdb.Dst(f.Ingress)
+	f.Verdict = frame.Verdict{Action: frame.ToPort, Dst: in.Index()}
+	if in.IsRemote() {
+		f.Verdict.Action = frame.ToPeer
+	}
+}
