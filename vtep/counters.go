@@ -11,7 +11,10 @@ import (
 type counter struct{ n atomic.Uint64 }
 
 func (c *counter) add(n uint64) { c.n.Store(c.n.Load() + n) }
-func (c *counter) load() uint64 { return c.n.Load() }
+
+// addShared is add where there are several writers.
+func (c *counter) addShared(n uint64) { c.n.Add(n) }
+func (c *counter) load() uint64       { return c.n.Load() }
 
 // traffic is what one worker counted at one port or peer. It fills two cache
 // lines, so that two workers never write to the same one.
@@ -48,8 +51,9 @@ func sum(workers []traffic) (t Traffic) {
 // drops are the frames that one worker dropped, by reason.
 type drops [frame.Reasons]counter
 
-// dropTable is a segment's drops, one array a worker; segment 0 is the VTEP's
-// own, for packets of which no segment is known.
+// dropTable is a segment's drops, one array a worker and a last one for whoever
+// works beside them. The VTEP has one of its own, for packets of which no segment
+// is known.
 type dropTable []drops
 
 func (d dropTable) sum(r frame.Reason) (n uint64) {

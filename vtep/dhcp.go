@@ -6,7 +6,6 @@ import (
 	"net/netip"
 
 	"github.com/uvtep/uvtep/dhcpd"
-	"github.com/uvtep/uvtep/encap"
 	"github.com/uvtep/uvtep/fdb"
 	"github.com/uvtep/uvtep/internal/frame"
 )
@@ -81,8 +80,7 @@ func forOther(msg []byte, ip [4]byte) bool {
 	return false
 }
 
-// serveDHCP decides on requests until ctx is cancelled. It is the only writer of
-// the last row of a segment's drops.
+// serveDHCP decides on requests until ctx is cancelled.
 func (v *VTEP) serveDHCP(ctx context.Context) {
 	for {
 		select {
@@ -91,7 +89,7 @@ func (v *VTEP) serveDHCP(ctx context.Context) {
 		case r := <-v.requests:
 			out := r.sv.server.Serve(&r.req, func(reply dhcpd.Reply) { v.inject(r.seg, r.sv, reply) })
 			if reason := dhcpReason(out); reason != frame.NotDropped {
-				r.seg.drops[v.cfg.Workers][reason].add(1)
+				r.seg.drops[v.cfg.Workers][reason].addShared(1)
 			}
 			r.seg, r.sv = nil, nil
 			v.freeRequests <- r
@@ -121,7 +119,7 @@ type injected struct {
 
 // inject makes a frame of a DHCP reply and gives it to a worker, as something
 // that came in by the segment's own port. A reply that finds the inbox full is
-// lost like any datagram; the client asks again.
+// lost like any datagram, and counted; the client asks again.
 func (v *VTEP) inject(s *Segment, sv *service, r dhcpd.Reply) {
 	const headers = frame.EthernetLen + 20 + 8
 	b := make([]byte, headers+len(r.Payload))
@@ -146,13 +144,16 @@ func (v *VTEP) inject(s *Segment, sv *service, r dhcpd.Reply) {
 	}
 	binary.BigEndian.PutUint16(udp[6:], sum)
 
-	w := v.workers[int(s.cfg.VNI)%len(v.workers)]
+	w := v.workers[int(s.vni)%len(v.workers)]
 	w.inboxMu.Lock()
 	full := len(w.inbox) >= inboxLen
 	if !full {
 		w.inbox = append(w.inbox, injected{s, b})
 	}
 	w.inboxMu.Unlock()
+	if full {
+		s.drops[v.cfg.Workers][frame.DHCPQueueFull].addShared(1)
+	}
 	w.mail.Store(true)
 	w.poll.wake()
 }
@@ -167,7 +168,7 @@ func (w *worker) takeInbox() {
 	w.inbox = nil
 	w.inboxMu.Unlock()
 	for _, m := range mail {
-		if s, ok := w.v.Segment(encap.VNI(m.seg.cfg.VNI)); !ok || s != m.seg {
+		if s, ok := w.v.Segment(m.seg.vni); !ok || s != m.seg {
 			continue // removed meanwhile
 		}
 		w.batch.Clear()

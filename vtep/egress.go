@@ -57,7 +57,7 @@ func (w *worker) write(s *Segment, vw *view, frames []frame.Frame) {
 			w.toPort(vw.ports[f.Verdict.Dst], f)
 		case frame.ToPeer:
 			if p := s.peers.ByID(f.Verdict.Dst); p != nil {
-				encap.PutHeader(f.Room(encap.HeaderLen), s.cfg.VNI)
+				encap.PutHeader(f.Room(encap.HeaderLen), s.vni)
 				w.toPeer(s, f, p.Value.addr, p.Value)
 			} else {
 				f.Drop(frame.NoWayOut)
@@ -91,7 +91,7 @@ func (w *worker) flood(s *Segment, vw *view, f *frame.Frame) (any bool) {
 	if len(peers) == 0 && vw.group == nil {
 		return any
 	}
-	encap.PutHeader(f.Room(encap.HeaderLen), s.cfg.VNI)
+	encap.PutHeader(f.Room(encap.HeaderLen), s.vni)
 	for _, p := range peers {
 		w.toPeer(s, f, p.Value.addr, p.Value)
 	}

@@ -38,7 +38,7 @@ func (w *worker) decapsulate(frames []frame.Frame) {
 			f.Drop(frame.OuterSelf)
 			continue
 		}
-		if s == nil || s.cfg.VNI != vni {
+		if s == nil || s.vni != vni {
 			s, from = segments[vni], nil
 			if s == nil {
 				f.Drop(frame.UnknownVNI)

@@ -39,7 +39,7 @@ func (s *Segment) AttachPort(cfg PortConfig) (*Port, error) {
 		return nil, ErrClosed
 	}
 	if s.port(cfg.Name) != nil {
-		return nil, fmt.Errorf("segment %v: port %s %w", s.cfg.VNI, cfg.Name, ErrExists)
+		return nil, fmt.Errorf("segment %v: port %s %w", s.vni, cfg.Name, ErrExists)
 	}
 	if cfg.Device == nil {
 		dev, err := s.v.cfg.OpenTAP(tap.Config{
@@ -83,7 +83,7 @@ func (s *Segment) AttachPort(cfg PortConfig) (*Port, error) {
 func (p *Port) listen() error {
 	workers := p.seg.v.workers
 	for i, q := range p.queues {
-		w := workers[(int(p.id)+int(p.seg.cfg.VNI)+i)%len(workers)]
+		w := workers[(int(p.id)+int(p.seg.vni)+i)%len(workers)]
 		src := &source{r: q, port: p, worker: w}
 		if err := w.poll.add(src); err != nil {
 			return fmt.Errorf("port %s: %w", p.cfg.Name, err)
@@ -99,7 +99,7 @@ func (s *Segment) DetachPort(name string) error {
 	defer s.v.mu.Unlock()
 	p := s.port(name)
 	if p == nil {
-		return fmt.Errorf("segment %v: port %s %w", s.cfg.VNI, name, ErrNotFound)
+		return fmt.Errorf("segment %v: port %s %w", s.vni, name, ErrNotFound)
 	}
 	return s.detach(p)
 }

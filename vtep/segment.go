@@ -40,6 +40,7 @@ type view struct {
 // Segment is one VNI's broadcast domain.
 type Segment struct {
 	v      *VTEP
+	vni    encap.VNI
 	table  *fdb.Table
 	peers  *fdb.Peers[*remote]
 	drops  dropTable
@@ -49,7 +50,7 @@ type Segment struct {
 }
 
 func newSegment(v *VTEP, cfg SegmentConfig) (*Segment, error) {
-	s := &Segment{v: v, cfg: cfg, table: fdb.New(cfg.tableConfig()), peers: fdb.NewPeers[*remote](maxLearnedPeers), drops: make(dropTable, v.cfg.Workers+1)}
+	s := &Segment{v: v, vni: cfg.VNI, cfg: cfg, table: fdb.New(cfg.tableConfig()), peers: fdb.NewPeers[*remote](maxLearnedPeers), drops: make(dropTable, v.cfg.Workers+1)}
 	vw := &view{learn: !cfg.NoLearning}
 	if cfg.Group.IsValid() {
 		if err := v.ep.Join(cfg.Group); err != nil {
@@ -94,8 +95,8 @@ func (s *Segment) close() error {
 		errs = append(errs, s.v.ep.Leave(s.joined))
 		s.joined = netip.Addr{}
 	}
-	if s.view.Load().service != nil {
-		errs = append(errs, s.v.cfg.DHCP.Remove(uint32(s.cfg.VNI)))
+	if sv := s.view.Load().service; sv != nil {
+		errs = append(errs, s.endService(sv))
 	}
 	s.v.settle()
 	return errors.Join(errs...)
@@ -110,7 +111,7 @@ func (s *Segment) DHCP() *dhcpd.Server {
 }
 
 // VNI is the segment's number.
-func (s *Segment) VNI() encap.VNI { return s.cfg.VNI }
+func (s *Segment) VNI() encap.VNI { return s.vni }
 
 // Config is the segment's configuration, its defaults filled in.
 func (s *Segment) Config() SegmentConfig {
@@ -127,7 +128,7 @@ func (s *Segment) addPeer(a netip.Addr, o fdb.PeerOrigin, replicate bool) (*peer
 		return &remote{addr: underlay.NewRemote(a.Unmap(), s.v.cfg.Port), traffic: make([]traffic, s.v.cfg.Workers)}
 	})
 	if err != nil {
-		return nil, fmt.Errorf("segment %v: peer %v: %w", s.cfg.VNI, a, err)
+		return nil, fmt.Errorf("segment %v: peer %v: %w", s.vni, a, err)
 	}
 	return p, nil
 }
@@ -135,12 +136,12 @@ func (s *Segment) addPeer(a netip.Addr, o fdb.PeerOrigin, replicate bool) (*peer
 // AddPeer adds a remote VTEP to the replication list.
 func (s *Segment) AddPeer(a netip.Addr) error {
 	if err := checkPeer(s.v.cfg, a); err != nil {
-		return fmt.Errorf("segment %v: %w: %w", s.cfg.VNI, ErrInvalid, err)
+		return fmt.Errorf("segment %v: %w: %w", s.vni, ErrInvalid, err)
 	}
 	s.v.mu.Lock()
 	defer s.v.mu.Unlock()
 	if p, ok := s.peers.Lookup(a.Unmap()); ok && p.Replicate() {
-		return fmt.Errorf("segment %v: peer %v %w", s.cfg.VNI, a, ErrExists)
+		return fmt.Errorf("segment %v: peer %v %w", s.vni, a, ErrExists)
 	}
 	_, err := s.addPeer(a, fdb.PeerAPI, true)
 	return err
@@ -151,16 +152,20 @@ func (s *Segment) AddPeer(a netip.Addr) error {
 func (s *Segment) RemovePeer(a netip.Addr) error {
 	s.v.mu.Lock()
 	defer s.v.mu.Unlock()
-	id, ok := s.peers.Remove(a.Unmap())
-	if !ok {
-		return fmt.Errorf("segment %v: peer %v %w", s.cfg.VNI, a, ErrNotFound)
+	if _, ok := s.peers.Lookup(a.Unmap()); !ok {
+		return fmt.Errorf("segment %v: peer %v %w", s.vni, a, ErrNotFound)
 	}
-	s.forget(id)
+	s.forgetAddr(a.Unmap())
 	return nil
 }
 
-// forget frees a peer's number once no worker can learn or look it up.
-func (s *Segment) forget(id uint32) {
+// forgetAddr takes a peer away with all that is known behind it. Its number is
+// free again once no worker can learn or look it up.
+func (s *Segment) forgetAddr(a netip.Addr) {
+	id, ok := s.peers.Remove(a)
+	if !ok {
+		return
+	}
 	s.v.settle()
 	s.table.FlushDst(fdb.Remote(id), true)
 	s.v.settle()
@@ -197,12 +202,12 @@ func (s *Segment) addStatic(e StaticEntry, o fdb.PeerOrigin) error {
 	if e.Port != "" {
 		p := s.port(e.Port)
 		if p == nil {
-			return fmt.Errorf("segment %v: port %s %w", s.cfg.VNI, e.Port, ErrNotFound)
+			return fmt.Errorf("segment %v: port %s %w", s.vni, e.Port, ErrNotFound)
 		}
 		d = fdb.Local(p.id)
 	} else {
 		if err := checkPeer(s.v.cfg, e.Dst); err != nil {
-			return fmt.Errorf("segment %v: %v: %w: %w", s.cfg.VNI, e.MAC, ErrInvalid, err)
+			return fmt.Errorf("segment %v: %v: %w: %w", s.vni, e.MAC, ErrInvalid, err)
 		}
 		p, err := s.addPeer(e.Dst, o, false)
 		if err != nil {
@@ -211,7 +216,7 @@ func (s *Segment) addStatic(e StaticEntry, o fdb.PeerOrigin) error {
 		d = fdb.Remote(p.ID)
 	}
 	if err := s.table.AddStatic(e.MAC, d); err != nil {
-		return fmt.Errorf("segment %v: %v: %w", s.cfg.VNI, e.MAC, err)
+		return fmt.Errorf("segment %v: %v: %w", s.vni, e.MAC, err)
 	}
 	return nil
 }
@@ -219,7 +224,7 @@ func (s *Segment) addStatic(e StaticEntry, o fdb.PeerOrigin) error {
 // DeleteMAC removes an entry of the forwarding database, of either kind.
 func (s *Segment) DeleteMAC(m fdb.MAC) error {
 	if !s.table.Delete(m) {
-		return fmt.Errorf("segment %v: %v %w", s.cfg.VNI, m, ErrNotFound)
+		return fmt.Errorf("segment %v: %v %w", s.vni, m, ErrNotFound)
 	}
 	return nil
 }
@@ -269,7 +274,7 @@ func (s *Segment) maintain(ctx context.Context) {
 	s.agePeers(now)
 	for _, p := range s.view.Load().ports {
 		if p != nil && p.gone.Load() && !p.told.Swap(true) {
-			s.v.cfg.Logger.Warn("a port has vanished; reload to open it again", "vni", s.cfg.VNI, "port", p.cfg.Name)
+			s.v.cfg.Logger.Warn("a port has vanished; reload to open it again", "vni", s.vni, "port", p.cfg.Name)
 			s.table.FlushDst(fdb.Local(p.id), false)
 		}
 	}
@@ -286,9 +291,7 @@ func (s *Segment) agePeers(now fdb.Seconds) {
 	}
 	for _, p := range s.peers.All() {
 		if p.Origin() == fdb.PeerLearned && now-p.Seen() > age {
-			if id, ok := s.peers.Remove(p.Addr); ok {
-				s.forget(id)
-			}
+			s.forgetAddr(p.Addr)
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 
 	"github.com/uvtep/uvtep/dhcpd"
+	"github.com/uvtep/uvtep/encap"
 	"github.com/uvtep/uvtep/fdb"
 	"github.com/uvtep/uvtep/internal/frame"
 )
@@ -29,21 +30,37 @@ type service struct {
 	server *dhcpd.Server
 }
 
-// newService starts the DHCP service of a segment; stop ends it.
+// newService starts the DHCP service of a segment; endService ends it.
 func (s *Segment) newService(cfg *DHCPConfig) (*service, error) {
 	if s.v.cfg.DHCP == nil {
-		return nil, fmt.Errorf("segment %v: %w: it asks for DHCP, and the VTEP has no DHCP service", s.cfg.VNI, ErrInvalid)
+		return nil, fmt.Errorf("segment %v: %w: it asks for DHCP, and the VTEP has no DHCP service", s.vni, ErrInvalid)
 	}
-	if !cfg.Server.Server.Is4() {
-		return nil, fmt.Errorf("segment %v: %w: the DHCP server address %v is not IPv4", s.cfg.VNI, ErrInvalid, cfg.Server.Server)
+	if err := checkDHCP(s.vni, cfg); err != nil {
+		return nil, err
 	}
-	srv, err := s.v.cfg.DHCP.Add(uint32(s.cfg.VNI), cfg.Server)
+	srv, err := s.v.cfg.DHCP.Add(uint32(s.vni), cfg.Server)
 	if err != nil {
-		return nil, fmt.Errorf("segment %v: %w", s.cfg.VNI, err)
+		return nil, fmt.Errorf("segment %v: %w", s.vni, err)
 	}
-	sv := &service{ip: cfg.Server.Server.As4(), mac: serviceMAC(s.v.cfg.Local, uint32(s.cfg.VNI)), local: cfg.ServeLocal, server: srv}
+	sv := &service{ip: cfg.Server.Server.As4(), mac: serviceMAC(s.v.cfg.Local, uint32(s.vni)), local: cfg.ServeLocal, server: srv}
 	s.table.SetSelf(sv.mac)
 	return sv, nil
+}
+
+// checkDHCP says what of a segment's DHCP service cannot be.
+func checkDHCP(vni encap.VNI, cfg *DHCPConfig) error {
+	if !cfg.Server.Server.Is4() {
+		return fmt.Errorf("segment %v: %w: the DHCP server address %v is not IPv4", vni, ErrInvalid, cfg.Server.Server)
+	}
+	return nil
+}
+
+// endService stops a segment's DHCP service; no view has it any more. Its leases
+// stay in the store.
+func (s *Segment) endService(sv *service) error {
+	s.v.settle()
+	s.table.ClearSelf(sv.mac)
+	return s.v.cfg.DHCP.Remove(uint32(s.vni))
 }
 
 // serviceMAC is a locally administered address that differs between the VTEPs of

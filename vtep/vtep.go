@@ -212,7 +212,7 @@ func (v *VTEP) Segment(vni encap.VNI) (*Segment, bool) {
 
 // Segments are all segments, by VNI.
 func (v *VTEP) Segments() []*Segment {
-	return slices.SortedFunc(maps.Values(*v.segments.Load()), func(a, b *Segment) int { return int(a.cfg.VNI) - int(b.cfg.VNI) })
+	return slices.SortedFunc(maps.Values(*v.segments.Load()), func(a, b *Segment) int { return int(a.vni) - int(b.vni) })
 }
 
 // WorkerStats is what one worker did. CPU is -1: workers are not bound to one.
@@ -250,7 +250,7 @@ func (v *VTEP) Stats() Stats {
 	}
 	add(0, v.unknown)
 	for _, s := range v.Segments() {
-		add(s.cfg.VNI, s.drops)
+		add(s.vni, s.drops)
 	}
 	return st
 }

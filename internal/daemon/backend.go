@@ -47,7 +47,7 @@ func (d *server) Segments(vni encap.VNI) ([]control.Segment, error) {
 	return each(d, vni, func(s *vtep.Segment) []control.Segment {
 		c := s.Config()
 		out := control.Segment{
-			VNI: c.VNI, Name: c.Name, MTU: s.MTU(), Peers: []netip.Addr{}, Ports: []string{},
+			VNI: c.VNI, Name: c.Name, MTU: c.MTU, Peers: []netip.Addr{}, Ports: []string{},
 			Learning: !c.NoLearning, Ageing: int64(max(c.Ageing, 0) / time.Second), MACs: s.MACs(),
 		}
 		if c.Group.IsValid() {
@@ -72,12 +72,8 @@ func (d *server) Ports(vni encap.VNI) ([]control.Port, error) {
 	return each(d, vni, func(s *vtep.Segment) []control.Port {
 		var out []control.Port
 		for _, p := range s.Ports() {
-			offload := p.Offload
-			if offload == nil {
-				offload = []string{}
-			}
 			out = append(out, control.Port{
-				VNI: s.VNI(), Name: p.Name, Kind: p.Kind, State: p.State, Queues: p.Queues, Offload: offload, Isolated: p.Isolated,
+				VNI: s.VNI(), Name: p.Name, Kind: p.Kind, State: p.State, Queues: p.Queues, Offload: []string{}, Isolated: p.Isolated,
 				RxPackets: p.RxPackets, RxBytes: p.RxBytes, RxDropped: p.RxDropped,
 				TxPackets: p.TxPackets, TxBytes: p.TxBytes, TxDropped: p.TxDropped,
 			})

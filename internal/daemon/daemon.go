@@ -3,7 +3,6 @@ package daemon
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"os"
@@ -16,7 +15,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/uvtep/uvtep/dhcpd"
-	"github.com/uvtep/uvtep/encap"
 	"github.com/uvtep/uvtep/internal/config"
 	"github.com/uvtep/uvtep/internal/control"
 	"github.com/uvtep/uvtep/internal/observe"

@@ -4,7 +4,6 @@
 package daemon
 
 import (
-	"fmt"
 	"log/slog"
 
 	"github.com/uvtep/uvtep/internal/config"
@@ -62,10 +61,6 @@ func (o Options) underlayOpener(p config.SourcePorts) underlay.Opener {
 	}
 	return func(c underlay.Config) (underlay.Endpoint, error) {
 		c.Sources, c.SourceLow, c.SourceHigh = p.Count, p.Low, p.High
-		ep, err := open(c)
-		if err != nil {
-			return nil, fmt.Errorf("underlay: %w", err)
-		}
-		return ep, nil
+		return open(c)
 	}
 }

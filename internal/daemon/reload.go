@@ -208,7 +208,7 @@ func (d *server) reopenPort(seg *vtep.Segment, p config.Port) error {
 	pc := portConfig(p)
 	dev, err := open(tap.Config{
 		Name: pc.Name, NetNS: pc.NetNS, Rename: pc.Rename, MAC: pc.MAC, Bridge: pc.Bridge,
-		MTU: seg.MTU(), Queues: len(d.vtep.Stats().Workers),
+		MTU: seg.Config().MTU, Queues: len(d.vtep.Stats().Workers),
 	})
 	if err != nil {
 		return err
