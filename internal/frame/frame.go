@@ -29,6 +29,12 @@ type Frame struct {
 	buf      []byte // storage: headroom, frame, tailroom
 	off, end uint32 // the frame is buf[off:end]
 
+	// Parts are further payload of a super-frame that was merged where it lay:
+	// they follow Bytes, in order, and nothing of them is ever looked at but by
+	// who writes the frame. A frame that has Parts has Offload.GSO set.
+	Parts [][]byte
+	rest  uint32 // bytes in Parts
+
 	// Ingress is the segment-local number of the port that the frame came in
 	// by; the tunnel and the segment itself have numbers of their own.
 	Ingress uint32
@@ -49,8 +55,9 @@ type Frame struct {
 
 // Outer is what remains of an outer header after decapsulation.
 type Outer struct {
-	Src netip.Addr // the sending VTEP's address; its port is never kept
-	TOS uint8      // DSCP and ECN of the outer IP header
+	Src     netip.Addr // the sending VTEP's address; its port is never kept
+	TOS     uint8      // DSCP and ECN of the outer IP header
+	Segment uint16     // a receive that the kernel merged: datagrams of so many bytes, the last may be shorter; 0 = one datagram
 }
 
 // Offload is a virtio-net header (virtio 1.2, section 5.1.6) in host byte
@@ -112,6 +119,7 @@ func (f *Frame) Reset() {
 }
 
 func (f *Frame) clear() {
+	f.Parts, f.rest = nil, 0
 	f.Ingress = 0
 	f.Offload = Offload{}
 	f.Info = Info{}
@@ -127,15 +135,35 @@ func (f *Frame) View(buf []byte, off, end int) {
 	f.clear()
 }
 
-// Bytes is the frame, from its destination MAC to its last payload byte.
+// Bytes is the frame, from its destination MAC to its last payload byte, but for
+// Parts.
 func (f *Frame) Bytes() []byte { return f.buf[f.off:f.end:f.end] }
 
-// Len is the number of bytes in the frame.
+// Len is the number of bytes in Bytes.
 func (f *Frame) Len() int { return int(f.end - f.off) }
+
+// Size is the number of bytes in the frame, Parts included.
+func (f *Frame) Size() int { return int(f.end - f.off + f.rest) }
+
+// SetParts makes parts, n bytes in all, the frame's Parts.
+func (f *Frame) SetParts(parts [][]byte, n int) { f.Parts, f.rest = parts, uint32(n) }
+
+// AppendTo appends the whole frame, Parts included, to b.
+func (f *Frame) AppendTo(b []byte) []byte {
+	b = append(b, f.Bytes()...)
+	for _, p := range f.Parts {
+		b = append(b, p...)
+	}
+	return b
+}
 
 // Buffer is all the room that a frame can be read into: MaxLen bytes in a
 // frame of NewBatch. SetLen then says how much was read.
 func (f *Frame) Buffer() []byte { return f.buf[f.off:] }
+
+// BufferAfter is Buffer with the n bytes of headroom in front of it, for a read
+// that yields a header of n bytes and then the frame.
+func (f *Frame) BufferAfter(n int) []byte { return f.buf[f.off-uint32(n):] }
 
 // SetLen sets the length of the frame in bytes; n is within Buffer.
 func (f *Frame) SetLen(n int) { f.end = f.off + uint32(n) }
