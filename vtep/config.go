@@ -26,6 +26,41 @@ const (
 	AcceptAny
 )
 
+// Offload is a set of what a kernel does for many segments at once.
+type Offload uint8
+
+const (
+	OffloadTUNGSO Offload = 1 << iota // TAP devices hand over super-frames (TSO, USO)
+	OffloadTUNGRO                     // TAP devices take super-frames
+	OffloadUDPGSO                     // many datagrams leave in one system call
+	OffloadUDPGRO                     // a flow's datagrams arrive as one
+
+	OffloadAll = OffloadTUNGSO | OffloadTUNGRO | OffloadUDPGSO | OffloadUDPGRO
+)
+
+// tap and underlay are what is asked for if the set is not.
+func (no Offload) tap() tap.Offload {
+	var o tap.Offload
+	if no&OffloadTUNGSO == 0 {
+		o |= tap.Checksum | tap.ReadTSO | tap.ReadUSO
+	}
+	if no&OffloadTUNGRO == 0 {
+		o |= tap.Checksum | tap.WriteTSO | tap.WriteUSO
+	}
+	return o
+}
+
+func (no Offload) underlay() underlay.Offload {
+	var o underlay.Offload
+	if no&OffloadUDPGSO == 0 {
+		o |= underlay.GSO
+	}
+	if no&OffloadUDPGRO == 0 {
+		o |= underlay.GRO
+	}
+	return o
+}
+
 // Config describes a VTEP. Only Local must be set.
 type Config struct {
 	Local      netip.Addr // this VTEP's address, one of this host's
@@ -40,6 +75,7 @@ type Config struct {
 	TOS        *uint8     // DSCP of outer headers; nil inherits the inner one's
 	Logger     *slog.Logger
 	Clock      func() time.Time // nil = time.Now
+	NoOffload  Offload          // what is not asked of the kernel; the rest is, where it has it
 	DHCP       *dhcpd.Service   // whose Run runs as long as the VTEP's; nil = segments have no DHCP
 
 	// OpenTAP and OpenUnderlay reach the operating system; nil means the real

@@ -4,6 +4,7 @@ import (
 	"github.com/uvtep/uvtep/encap"
 	"github.com/uvtep/uvtep/fdb"
 	"github.com/uvtep/uvtep/internal/frame"
+	"github.com/uvtep/uvtep/internal/tap"
 	"github.com/uvtep/uvtep/internal/underlay"
 )
 
@@ -57,7 +58,6 @@ func (w *worker) write(s *Segment, vw *view, frames []frame.Frame) {
 			w.toPort(vw.ports[f.Verdict.Dst], f)
 		case frame.ToPeer:
 			if p := s.peers.ByID(f.Verdict.Dst); p != nil {
-				encap.PutHeader(f.Room(encap.HeaderLen), s.vni)
 				w.toPeer(s, f, p.Value.addr, p.Value)
 			} else {
 				f.Drop(frame.NoWayOut)
@@ -68,7 +68,7 @@ func (w *worker) write(s *Segment, vw *view, frames []frame.Frame) {
 			}
 		}
 	}
-	w.flushPorts(s)
+	w.flushPorts()
 	w.flushTunnel(s)
 }
 
@@ -91,7 +91,6 @@ func (w *worker) flood(s *Segment, vw *view, f *frame.Frame) (any bool) {
 	if len(peers) == 0 && vw.group == nil {
 		return any
 	}
-	encap.PutHeader(f.Room(encap.HeaderLen), s.vni)
 	for _, p := range peers {
 		w.toPeer(s, f, p.Value.addr, p.Value)
 	}
@@ -103,59 +102,175 @@ func (w *worker) flood(s *Segment, vw *view, f *frame.Frame) (any bool) {
 
 func (w *worker) toPort(p *Port, f *frame.Frame) {
 	st := &p.state[w.id]
+	if len(st.out) == cap(st.out) {
+		w.flushPort(p)
+	}
 	if len(st.out) == 0 {
 		w.touched = append(w.touched, p)
 	}
 	st.out = append(st.out, f)
 }
 
-// flushPorts writes what toPort gathered. A verdict that a port gave stands for
-// that port only, so it is counted here and taken back.
-func (w *worker) flushPorts(s *Segment) {
+// flushPorts writes what toPort gathered.
+func (w *worker) flushPorts() {
 	for _, p := range w.touched {
-		st := &p.state[w.id]
-		var bytes uint64
-		for _, f := range st.out {
-			f.FinishChecksum()
-			bytes += uint64(f.Len())
-		}
-		sent := p.queues[w.id%len(p.queues)].Write(st.out)
-		w.tx.add(uint64(sent))
-		if sent < len(st.out) {
-			for _, f := range st.out {
-				if f.Verdict.Action == frame.Dropped {
-					s.drops[w.id][f.Verdict.Reason].add(1)
-					bytes -= uint64(f.Len())
-					f.Verdict = frame.Verdict{Action: frame.ToPort, Dst: p.id}
-				}
-			}
-			st.txDropped.add(uint64(len(st.out) - sent))
-		}
-		st.txPackets.add(uint64(sent))
-		st.txBytes.add(bytes)
-		st.out = st.out[:0]
+		w.flushPort(p)
 	}
 	w.touched = w.touched[:0]
 }
 
-// toPeer gathers a datagram; the VXLAN header stands in front of the frame
-// already, and floods share it. to is nil for a group.
+func (w *worker) flushPort(p *Port) {
+	st := &p.state[w.id]
+	can := p.dev.Offload()
+	from := 0
+	for i, f := range st.out {
+		if !takes(can, f) {
+			w.writePort(p, st.out[from:i])
+			w.writeSplit(p, f)
+			from = i + 1
+		} else if can&tap.Checksum == 0 {
+			f.FinishChecksum()
+		}
+	}
+	w.writePort(p, st.out[from:])
+	st.out = st.out[:0]
+}
+
+// takes reports whether a port takes a frame as it is, but for its checksum.
+func takes(can tap.Offload, f *frame.Frame) bool {
+	switch f.Offload.GSO &^ frame.GSOECN {
+	case frame.GSONone:
+		return true
+	case frame.GSOUDPL4:
+		return can&tap.WriteUSO != 0
+	}
+	return can&tap.WriteTSO != 0
+}
+
+// writePort writes frames to a port. A verdict that the port gave stands for
+// that port only, so it is counted here and taken back.
+func (w *worker) writePort(p *Port, frames []*frame.Frame) {
+	if len(frames) == 0 {
+		return
+	}
+	st := &p.state[w.id]
+	var bytes uint64
+	for _, f := range frames {
+		bytes += uint64(f.Size())
+	}
+	sent := p.queues[w.id%len(p.queues)].Write(frames)
+	w.tx.add(uint64(sent))
+	if sent < len(frames) {
+		for _, f := range frames {
+			if f.Verdict.Action == frame.Dropped {
+				p.seg.drops[w.id][f.Verdict.Reason].add(1)
+				bytes -= uint64(f.Size())
+				f.Verdict = frame.Verdict{Action: frame.ToPort, Dst: p.id}
+			}
+		}
+		st.txDropped.add(uint64(len(frames) - sent))
+	}
+	st.txPackets.add(uint64(sent))
+	st.txBytes.add(bytes)
+}
+
+// writeSplit writes the segments of a super-frame to a port that takes none.
+func (w *worker) writeSplit(p *Port, f *frame.Frame) {
+	if w.split == nil {
+		w.split = frame.NewBatch(splitLen+1, frame.MaxLen)
+	}
+	// The last frame of the batch is where a merged one is put together.
+	whole := &w.split.Frames[splitLen]
+	if f.Parts != nil {
+		whole.Reset()
+		whole.SetLen(len(f.AppendTo(whole.Buffer()[:0])))
+		whole.Info, whole.Offload = f.Info, f.Offload
+		f = whole
+	}
+	w.splitter.Init(f)
+	var out [splitLen]*frame.Frame
+	n, header := 0, w.splitter.HeaderLen()
+	for k := range w.splitter.N() {
+		s := &w.split.Frames[n]
+		s.Reset()
+		b := s.Buffer()
+		s.SetLen(header + copy(b[header:], w.splitter.Segment(k, b[:header])))
+		out[n] = s
+		if n++; n == splitLen {
+			w.writePort(p, out[:n])
+			n = 0
+		}
+	}
+	w.writePort(p, out[:n])
+}
+
+// toPeer gathers what goes to a remote VTEP or a group. to is nil for a group.
+// A super-frame has no Parts here: those come by the tunnel only, and never
+// leave by it.
 func (w *worker) toPeer(s *Segment, f *frame.Frame, dst *underlay.Remote, to *remote) {
-	if len(w.packets) == cap(w.packets) {
+	if f.Offload.GSO != frame.GSONone {
+		w.trainToPeer(s, f, dst, to)
+		return
+	}
+	if len(w.packets) == cap(w.packets) || len(w.pieces) == cap(w.pieces) {
 		w.flushTunnel(s)
 	}
 	f.FinishChecksum()
+	encap.PutHeader(f.Room(encap.HeaderLen), s.vni)
+	n := len(w.pieces)
+	w.pieces = append(w.pieces, f.WithRoom(encap.HeaderLen))
+	w.send(f, dst, to, underlay.Packet{Data: w.pieces[n : n+1 : n+1], Count: 1})
+}
+
+// trainToPeer is toPeer for a super-frame. Its headers are made once, however
+// many peers it goes to.
+func (w *worker) trainToPeer(s *Segment, f *frame.Frame, dst *underlay.Remote, to *remote) {
+	if t := w.train; t.of == f && len(w.packets)+t.to-t.from <= cap(w.packets) {
+		for i := t.from; i < t.to; i++ {
+			p := &w.packets[i]
+			w.send(f, dst, to, underlay.Packet{Data: p.Data, Segment: p.Segment, Count: p.Count})
+		}
+		return
+	}
+	g := &w.splitter
+	g.Init(f)
+	header, size, n := encap.HeaderLen+g.HeaderLen(), encap.HeaderLen+g.Size(), g.N()
+	most := max(1, min(underlay.MaxTrain, underlay.MaxTrainLen/size))
+	w.train.of, w.train.from = f, len(w.packets)
+	for k := 0; k < n; {
+		count := min(most, n-k)
+		if len(w.packets) == cap(w.packets) || len(w.pieces)+2*count > cap(w.pieces) || len(w.headers)+header*count > cap(w.headers) {
+			w.flushTunnel(s)
+		}
+		from := len(w.pieces)
+		for range count {
+			at := len(w.headers)
+			h := w.headers[at : at+header]
+			w.headers = w.headers[:at+header]
+			encap.PutHeader(h, s.vni)
+			w.pieces = append(w.pieces, h, g.Segment(k, h[encap.HeaderLen:]))
+			k++
+		}
+		p := underlay.Packet{Data: w.pieces[from:len(w.pieces):len(w.pieces)], Segment: size, Count: count}
+		if count == 1 {
+			p.Segment = 0
+		}
+		w.send(f, dst, to, p)
+	}
+	w.train.to = len(w.packets)
+}
+
+// send gathers one packet of f.
+func (w *worker) send(f *frame.Frame, dst *underlay.Remote, to *remote, p underlay.Packet) {
 	dscp := -1
 	if w.v.cfg.TOS != nil {
 		dscp = int(*w.v.cfg.TOS)
 	}
-	var ttl uint8
 	if w.v.cfg.InheritTTL {
-		ttl = f.Info.TTL
+		p.TTL = f.Info.TTL
 	}
-	w.packets = append(w.packets, underlay.Packet{
-		Frame: f, Head: encap.HeaderLen, TOS: encap.OuterTOS(f.Info.TOS, dscp), TTL: ttl, Entropy: f.Info.Hash, Dst: dst,
-	})
+	p.TOS, p.Entropy, p.Dst = encap.OuterTOS(f.Info.TOS, dscp), f.Info.Hash, dst
+	w.packets = append(w.packets, p)
 	w.remotes = append(w.remotes, to)
 }
 
@@ -167,19 +282,35 @@ func (w *worker) flushTunnel(s *Segment) {
 	w.tx.add(uint64(w.tunnel.Write(w.packets)))
 	for i := range w.packets {
 		p, to := &w.packets[i], w.remotes[i]
-		if p.Reason != frame.NotDropped {
-			s.drops[w.id][p.Reason].add(1)
+		lost := uint64(p.Count - p.Sent)
+		if lost > 0 {
+			s.drops[w.id][p.Reason].add(lost)
 		}
 		if to == nil {
 			continue
 		}
 		t := &to.traffic[w.id]
-		if p.Reason != frame.NotDropped {
-			t.txDropped.add(1)
-			continue
+		if lost > 0 {
+			t.txDropped.add(lost)
 		}
-		t.txPackets.add(1)
-		t.txBytes.add(uint64(p.Frame.Len()))
+		if p.Sent > 0 {
+			t.txPackets.add(uint64(p.Sent))
+			t.txBytes.add(uint64(sentBytes(p)))
+		}
 	}
-	w.packets, w.remotes = w.packets[:0], w.remotes[:0]
+	w.packets, w.remotes, w.pieces, w.headers = w.packets[:0], w.remotes[:0], w.pieces[:0], w.headers[:0]
+	w.train.of = nil
+}
+
+// sentBytes is how many bytes of inner frames were sent: of a train, all
+// datagrams count as long as the first where not all were.
+func sentBytes(p *underlay.Packet) int {
+	if p.Sent < p.Count {
+		return p.Sent * (p.Segment - encap.HeaderLen)
+	}
+	n := 0
+	for _, d := range p.Data {
+		n += len(d)
+	}
+	return n - p.Count*encap.HeaderLen
 }

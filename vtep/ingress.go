@@ -2,100 +2,190 @@ package vtep
 
 import (
 	"encoding/binary"
+	"net/netip"
 
 	"github.com/uvtep/uvtep/encap"
 	"github.com/uvtep/uvtep/fdb"
 	"github.com/uvtep/uvtep/internal/frame"
+	"github.com/uvtep/uvtep/internal/offload"
 )
 
-// decapsulate takes the VXLAN headers off: who sent it, and which segment is it
-// for? w.segments[i] is nil where that is not known.
-func (w *worker) decapsulate(frames []frame.Frame) {
-	v := w.v
-	segments := *v.segments.Load()
-	var s *Segment
-	var from *peer
-	for i := range frames {
-		f := &frames[i]
-		w.segments[i] = nil
-		vni, fault := encap.ParseHeader(f.Bytes(), v.cfg.Strict)
-		switch fault {
-		case encap.Short:
-			f.Drop(frame.OuterShort)
-			continue
-		case encap.NoVNI:
-			f.Drop(frame.OuterNoVNI)
-			continue
-		case encap.Reserved:
-			f.Drop(frame.OuterReserved)
-			continue
+// sender is who sent the packet before, and into which segment: most often the
+// same holds for the next one.
+type sender struct {
+	s    *Segment
+	vw   *view
+	peer *peer
+}
+
+// decapsulate takes the VXLAN headers off what was read in one go, one datagram
+// or several: who sent it, and which segment is it for? It adds the frames to
+// w.inner, but for those that continue a super-frame that is there already.
+func (w *worker) decapsulate(from *sender, d *frame.Frame) {
+	size := d.Len()
+	step := int(d.Outer.Segment)
+	if step == 0 || innerSuper(d) {
+		step = size
+	}
+	for at := 0; ; at += step {
+		w.packet(from, d, at, min(at+step, size))
+		if at+step >= size {
+			return
 		}
-		if f.Len() < encap.HeaderLen+frame.EthernetLen {
-			f.Drop(frame.OuterShort)
-			continue
-		}
-		if f.Outer.Src == v.cfg.Local {
-			f.Drop(frame.OuterSelf)
-			continue
-		}
-		if s == nil || s.vni != vni {
-			s, from = segments[vni], nil
-			if s == nil {
-				f.Drop(frame.UnknownVNI)
-				continue
-			}
-		}
-		w.segments[i] = s
-		if from == nil || from.Addr != f.Outer.Src {
-			if from = w.sender(s, f); from == nil {
-				f.Drop(frame.UnknownPeer)
-				continue
-			}
-			from.Touch(v.seconds())
-		}
-		f.Trim(encap.HeaderLen)
-		f.Ingress = uint32(fdb.Remote(from.ID))
-		t := &from.Value.traffic[w.id]
-		t.rxPackets.add(1)
-		t.rxBytes.add(uint64(f.Len()))
 	}
 }
 
-// sender is the VTEP that sent f, nil if it may not send to s.
-func (w *worker) sender(s *Segment, f *frame.Frame) *peer {
-	if p, ok := s.peers.Lookup(f.Outer.Src); ok {
+// innerSuper reports whether what the kernel calls several datagrams is one: a
+// UDP super-frame in the tunnel of a kernel on the other side of a virtual link
+// looks like that. The length in its inner IP header tells.
+func innerSuper(d *frame.Frame) bool {
+	if d.Outer.Segment == 0 || d.Len() < encap.HeaderLen+frame.EthernetLen {
+		return false
+	}
+	var f frame.Frame
+	f.Slice(d, encap.HeaderLen, d.Len())
+	if !f.Parse() || f.Info.L3 == 0 || f.Info.Proto != frame.ProtoUDP {
+		return false
+	}
+	return offload.PacketEnd(&f) == f.Len()
+}
+
+// packet is decapsulate for the datagram from:to of d.
+func (w *worker) packet(from *sender, d *frame.Frame, start, end int) {
+	v := w.v
+	if w.n == len(w.inner) {
+		w.carry()
+	}
+	b := d.Bytes()[start:end]
+	vni, why := header(b, v.cfg.Strict)
+	switch {
+	case d.Verdict.Action == frame.Dropped:
+		why = d.Verdict.Reason
+	case why == frame.NotDropped && d.Outer.Src == v.cfg.Local:
+		why = frame.OuterSelf
+	}
+	if why == frame.NotDropped {
+		if from.s == nil || from.s.vni != vni {
+			*from = sender{s: (*v.segments.Load())[vni]}
+			if from.s != nil {
+				from.vw = from.s.view.Load()
+			}
+		}
+		if from.s == nil {
+			why = frame.UnknownVNI
+		} else if from.peer == nil || from.peer.Addr != d.Outer.Src {
+			if from.peer = w.sender(from.s, d.Outer.Src); from.peer == nil {
+				why = frame.UnknownPeer
+			} else {
+				from.peer.Touch(v.seconds())
+			}
+		}
+	}
+	if why != frame.NotDropped {
+		f := w.next(from.s, d, start, end)
+		if why != frame.UnknownPeer {
+			w.segments[w.n-1] = nil
+		}
+		f.Drop(why)
+		return
+	}
+	t := &from.peer.Value.traffic[w.id]
+	t.rxPackets.add(1)
+	t.rxBytes.add(uint64(len(b) - encap.HeaderLen))
+
+	// Equal flows of other segments or peers, or with another mark, are others.
+	owner := uint64(vni)<<40 | uint64(from.peer.ID)<<8 | uint64(d.Outer.TOS)
+	if w.merger.Extend(b[encap.HeaderLen:], owner) {
+		return
+	}
+	f := w.next(from.s, d, start+encap.HeaderLen, end)
+	f.Outer = d.Outer
+	f.Ingress = uint32(fdb.Remote(from.peer.ID))
+	if !f.Parse() {
+		f.Drop(frame.Malformed)
+		return
+	}
+	f.NotePartialChecksum()
+	if f.Offload.Flags != 0 {
+		offload.Guess(f, from.vw.mtu, int(d.Outer.Segment))
+		return
+	}
+	if w.merge && mergeable(f) {
+		w.merger.Start(f, owner)
+	}
+}
+
+// next makes the bytes start:end of d the next frame from the tunnel.
+func (w *worker) next(s *Segment, d *frame.Frame, start, end int) *frame.Frame {
+	f := &w.inner[w.n]
+	f.Slice(d, start, end)
+	w.segments[w.n] = s
+	w.n++
+	return f
+}
+
+// header reads a VXLAN header, in front of an Ethernet header at least.
+func header(b []byte, strict bool) (encap.VNI, frame.Reason) {
+	vni, fault := encap.ParseHeader(b, strict)
+	switch {
+	case fault == encap.Short, fault == encap.OK && len(b) < encap.HeaderLen+frame.EthernetLen:
+		return 0, frame.OuterShort
+	case fault == encap.NoVNI:
+		return 0, frame.OuterNoVNI
+	case fault == encap.Reserved:
+		return 0, frame.OuterReserved
+	}
+	return vni, frame.NotDropped
+}
+
+// mergeable reports whether a frame may become part of a super-frame: what goes
+// to everybody, or to a responder, is looked at one by one.
+func mergeable(f *frame.Frame) bool {
+	if fdb.MACOf(f.Bytes()).IsGroup() {
+		return false
+	}
+	if f.Info.Proto != frame.ProtoUDP || f.Info.L4 == 0 {
+		return true
+	}
+	_, port := f.UDPPorts()
+	return port != dhcpServerPort
+}
+
+// sender is the VTEP at an address, nil if it may not send to s.
+func (w *worker) sender(s *Segment, a netip.Addr) *peer {
+	if p, ok := s.peers.Lookup(a); ok {
 		return p
 	}
 	if w.v.cfg.Accept != AcceptAny {
 		return nil
 	}
-	p, err := s.addPeer(f.Outer.Src, fdb.PeerLearned, false)
+	p, err := s.addPeer(a, fdb.PeerLearned, false)
 	if err != nil {
 		return nil
 	}
 	return p
 }
 
-// parse reads the headers of every frame that was not dropped.
+// parse reads the headers of every frame that was not dropped, and holds what
+// its port says of it against them.
 func parse(frames []frame.Frame) {
 	for i := range frames {
 		f := &frames[i]
-		if f.Verdict.Action == frame.Undecided && !f.Parse() {
+		switch {
+		case f.Verdict.Action != frame.Undecided:
+		case !f.Parse():
 			f.Drop(frame.Malformed)
+		case f.Offload != (frame.Offload{}) && !offload.Check(f):
+			f.Drop(frame.BadOffload)
 		}
 	}
 }
 
-// unmark brings the outer header's congestion mark into the inner one, and
-// notes the checksums that the sending host left for its card to finish.
-func (w *worker) unmark(frames []frame.Frame) {
+// unmark brings the outer header's congestion mark into the inner one.
+func unmark(frames []frame.Frame) {
 	for i := range frames {
 		f := &frames[i]
-		if f.Verdict.Action != frame.Undecided {
-			continue
-		}
-		f.NotePartialChecksum()
-		if f.Outer.TOS&3 == 0 || !isIP(f) {
+		if f.Outer.TOS&3 == 0 || f.Verdict.Action != frame.Undecided || !isIP(f) {
 			continue
 		}
 		ecn, drop := encap.InnerECN(f.Outer.TOS, f.Info.TOS)

@@ -6,9 +6,11 @@ import (
 	"slices"
 	"sync/atomic"
 
+	"github.com/uvtep/uvtep/encap"
 	"github.com/uvtep/uvtep/fdb"
 	"github.com/uvtep/uvtep/internal/frame"
 	"github.com/uvtep/uvtep/internal/tap"
+	"github.com/uvtep/uvtep/internal/underlay"
 )
 
 // Port is a local port of a segment: what frames enter and leave by.
@@ -44,6 +46,7 @@ func (s *Segment) AttachPort(cfg PortConfig) (*Port, error) {
 	if cfg.Device == nil {
 		dev, err := s.v.cfg.OpenTAP(tap.Config{
 			Name: cfg.Name, NetNS: cfg.NetNS, Rename: cfg.Rename, MAC: cfg.MAC, Bridge: cfg.Bridge, MTU: s.cfg.MTU, Queues: s.v.cfg.Workers,
+			Offload: s.v.cfg.NoOffload.tap(), MaxSegments: maxSegments(s.cfg.MTU),
 		})
 		if err != nil {
 			return nil, err
@@ -76,6 +79,11 @@ func (s *Segment) AttachPort(cfg PortConfig) (*Port, error) {
 		}
 	}
 	return p, nil
+}
+
+// maxSegments is how many segments of a super-frame make one train.
+func maxSegments(mtu int) int {
+	return max(1, min(underlay.MaxTrain, underlay.MaxTrainLen/(mtu+frame.EthernetLen+encap.HeaderLen)))
 }
 
 // listen gives each queue to a worker. The queues of one port go to different
@@ -141,6 +149,7 @@ type PortStats struct {
 	Queues   int
 	Isolated bool
 	MaxMACs  int
+	Offload  []string // those in use
 	Traffic
 }
 
@@ -157,7 +166,7 @@ func (s *Segment) Ports() []PortStats {
 
 // Stats describes the port as it is now.
 func (p *Port) Stats() PortStats {
-	st := PortStats{ID: p.id, Name: p.cfg.Name, Kind: "tap", State: "up", Queues: len(p.queues), Isolated: p.cfg.Isolated, MaxMACs: p.cfg.MaxMACs}
+	st := PortStats{ID: p.id, Name: p.cfg.Name, Kind: "tap", State: "up", Queues: len(p.queues), Isolated: p.cfg.Isolated, MaxMACs: p.cfg.MaxMACs, Offload: p.dev.Offload().Names()}
 	if p.gone.Load() {
 		st.State = "down"
 	}

@@ -169,7 +169,7 @@ func (c *change) addStatics() error {
 func (c *change) finish() error {
 	s := c.s
 	was := s.view.Load().service
-	c.view.learn = !c.new.NoLearning
+	c.view.learn, c.view.mtu = !c.new.NoLearning, c.new.MTU
 	s.table.Reconfigure(c.new.tableConfig())
 	s.cfg = c.new
 	s.view.Store(&c.view)

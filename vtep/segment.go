@@ -34,6 +34,7 @@ type view struct {
 	ports   []*Port          // by id; nil where a number is free
 	group   *underlay.Remote // floods also go there; nil = no group
 	learn   bool
+	mtu     int
 	service *service // nil: the segment has none
 }
 
@@ -51,7 +52,7 @@ type Segment struct {
 
 func newSegment(v *VTEP, cfg SegmentConfig) (*Segment, error) {
 	s := &Segment{v: v, vni: cfg.VNI, cfg: cfg, table: fdb.New(cfg.tableConfig()), peers: fdb.NewPeers[*remote](maxLearnedPeers), drops: make(dropTable, v.cfg.Workers+1)}
-	vw := &view{learn: !cfg.NoLearning}
+	vw := &view{learn: !cfg.NoLearning, mtu: cfg.MTU}
 	if cfg.Group.IsValid() {
 		if err := v.ep.Join(cfg.Group); err != nil {
 			return nil, fmt.Errorf("segment %v: %w", cfg.VNI, err)

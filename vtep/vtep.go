@@ -48,6 +48,7 @@ func New(cfg Config) (*VTEP, error) {
 	}
 	ep, err := cfg.OpenUnderlay(underlay.Config{
 		Local: cfg.Local, Port: cfg.Port, Device: cfg.Device, Checksum: !cfg.NoChecksum, TTL: cfg.TTL, Queues: cfg.Workers,
+		Offload: cfg.NoOffload.underlay(),
 	})
 	if err != nil {
 		return nil, err

@@ -9,12 +9,18 @@ import (
 
 	"github.com/uvtep/uvtep/fdb"
 	"github.com/uvtep/uvtep/internal/frame"
+	"github.com/uvtep/uvtep/internal/offload"
 	"github.com/uvtep/uvtep/internal/tap"
 	"github.com/uvtep/uvtep/internal/underlay"
 )
 
-// packetsLen is how many datagrams a worker gathers before it sends them.
-const packetsLen = 256
+const (
+	packetsLen = 256       // packets that a worker gathers before it sends them
+	piecesLen  = 2048      // pieces of those
+	headersLen = 256 << 10 // bytes of headers of segments, likewise
+	innerLen   = 256       // frames of the tunnel that are carried at once
+	splitLen   = 16        // segments that are written at once to a port that takes no super-frames
+)
 
 // worker carries batches, one after the other, each to its end. Everything in it
 // is its own; what others touch is atomic.
@@ -25,11 +31,29 @@ type worker struct {
 	poll   *poller
 	round  atomic.Uint64 // odd while the worker may hold what it read from a view
 
-	batch    *frame.Batch
-	segments [frame.BatchLen]*Segment // of the batch's frames, when they come from the tunnel
-	touched  []*Port                  // ports that the batch at hand sends to
-	packets  []underlay.Packet        // datagrams that the batch at hand sends
-	remotes  []*remote                // whose they are; nil: a group's
+	batch *frame.Batch // what was read
+
+	// From the tunnel: the frames in what was read.
+	inner    [innerLen]frame.Frame
+	segments [innerLen]*Segment // whose they are; nil where that is not known
+	n        int                // frames in inner
+	merger   offload.Merger
+	merge    bool // super-frames are made at all
+
+	// To the ports.
+	touched []*Port      // those that the batch at hand sends to
+	split   *frame.Batch // segments for a port that takes no super-frames; nil until there is one
+
+	// To the tunnel.
+	packets  []underlay.Packet // what the batch at hand sends
+	remotes  []*remote         // whose they are; nil: a group's
+	pieces   [][]byte          // of the packets
+	headers  []byte            // of the segments of super-frames
+	splitter offload.Splitter
+	train    struct { // what packets hold of the last super-frame, for its further peers
+		of       *frame.Frame
+		from, to int
+	}
 
 	rx, tx, batches counter
 
@@ -46,9 +70,12 @@ func newWorker(v *VTEP, id int, q underlay.Queue) (*worker, error) {
 	w := &worker{
 		v: v, id: id, tunnel: q, poll: p,
 		batch:   frame.NewBatch(frame.BatchLen, frame.MaxLen),
+		merge:   v.cfg.NoOffload&OffloadTUNGRO == 0,
 		touched: make([]*Port, 0, 64),
 		packets: make([]underlay.Packet, 0, packetsLen),
 		remotes: make([]*remote, 0, packetsLen),
+		pieces:  make([][]byte, 0, piecesLen),
+		headers: make([]byte, 0, headersLen),
 	}
 	if err := p.add(&source{r: q, worker: w}); err != nil {
 		return nil, errors.Join(err, p.close())
@@ -122,12 +149,21 @@ func (w *worker) fromPort(p *Port, frames []frame.Frame) {
 	}
 }
 
-// fromTunnel carries a batch that came in by the underlay: runs of frames of one
-// segment after the other.
-func (w *worker) fromTunnel(frames []frame.Frame) {
-	w.decapsulate(frames)
-	parse(frames)
-	w.unmark(frames)
+// fromTunnel carries a batch that came in by the underlay.
+func (w *worker) fromTunnel(batch []frame.Frame) {
+	var from sender
+	for i := range batch {
+		w.decapsulate(&from, &batch[i])
+	}
+	w.carry()
+}
+
+// carry carries the frames that decapsulate found: runs of frames of one segment
+// after the other.
+func (w *worker) carry() {
+	frames := w.inner[:w.n]
+	w.merger.Finish()
+	unmark(frames)
 	for i := 0; i < len(frames); {
 		s := w.segments[i]
 		j := i + 1
@@ -141,6 +177,8 @@ func (w *worker) fromTunnel(frames []frame.Frame) {
 		}
 		i = j
 	}
+	w.merger.Reset()
+	w.n = 0
 }
 
 // forward carries frames of one segment the rest of their way.

@@ -7,25 +7,35 @@ import (
 
 // Sum adds b, as big-endian 16-bit words and an odd last byte padded with zero,
 // to a ones' complement sum (RFC 1071). Fold makes 16 bits of it.
+//
+// Such sums do not care about the order of bytes as long as all words have the
+// same (RFC 1071, section 2 B): the words are added as the processor likes them
+// best, little-endian and as wide as it has them, and the result is turned round
+// once.
 func Sum(b []byte, sum uint64) uint64 {
-	var carry uint64
-	for len(b) >= 32 {
-		sum, carry = bits.Add64(sum, binary.BigEndian.Uint64(b), carry)
-		sum, carry = bits.Add64(sum, binary.BigEndian.Uint64(b[8:]), carry)
-		sum, carry = bits.Add64(sum, binary.BigEndian.Uint64(b[16:]), carry)
-		sum, carry = bits.Add64(sum, binary.BigEndian.Uint64(b[24:]), carry)
-		b = b[32:]
+	var words uint64
+	if len(b) >= blocksMin {
+		n := len(b) &^ (blockLen - 1)
+		words = sumBlocks(b[:n])
+		b = b[n:]
 	}
-	for len(b) >= 8 {
-		sum, carry = bits.Add64(sum, binary.BigEndian.Uint64(b), carry)
+	var carry uint64
+	for len(b) >= 16 {
+		words, carry = bits.Add64(words, binary.LittleEndian.Uint64(b), 0)
+		words, carry = bits.Add64(words, binary.LittleEndian.Uint64(b[8:]), carry)
+		words += carry // does not overflow: a sum that did is at most 2^64-2
+		b = b[16:]
+	}
+	if len(b) >= 8 {
+		words, carry = bits.Add64(words, binary.LittleEndian.Uint64(b), 0)
+		words += carry
 		b = b[8:]
 	}
 	if len(b) > 0 {
-		var last [8]byte
-		copy(last[:], b)
-		sum, carry = bits.Add64(sum, binary.BigEndian.Uint64(last[:]), carry)
+		words, carry = bits.Add64(words, lastWord(b), 0)
+		words += carry
 	}
-	sum, carry = bits.Add64(sum, 0, carry)
+	sum, carry = bits.Add64(sum, bits.ReverseBytes64(words), 0)
 	return sum + carry
 }
 

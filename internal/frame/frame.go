@@ -127,11 +127,11 @@ func (f *Frame) clear() {
 	f.Verdict = Verdict{}
 }
 
-// View makes the frame the bytes buf[off:end] of foreign storage, as a receive
-// that yields many packets in one buffer needs it. The bytes in front of off
-// belong to somebody else: such a frame has no headroom to write to.
-func (f *Frame) View(buf []byte, off, end int) {
-	f.buf, f.off, f.end = buf, uint32(off), uint32(end)
+// Slice makes the frame the bytes from:to of another one, whose storage it
+// shares, as a receive that yields many packets in one buffer needs it. What is
+// in front of it there is its headroom.
+func (f *Frame) Slice(of *Frame, from, to int) {
+	f.buf, f.off, f.end = of.buf, of.off+uint32(from), of.off+uint32(to)
 	f.clear()
 }
 

@@ -196,32 +196,6 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-// slowSum is RFC 1071's definition, a word at a time.
-func slowSum(b []byte) uint16 {
-	var sum uint32
-	for i, c := range b {
-		if i%2 == 0 {
-			sum += uint32(c) << 8
-		} else {
-			sum += uint32(c)
-		}
-		sum = sum>>16 + sum&0xffff
-	}
-	return uint16(sum)
-}
-
-func TestSumEqualsTheSlowOne(t *testing.T) {
-	for range 3000 {
-		b := make([]byte, rand.N(300))
-		for i := range b {
-			b[i] = byte(rand.Uint32()) | byte(-rand.N(2)) // often 0xff, for the carries
-		}
-		if got, want := frame.Fold(frame.Sum(b, 0)), slowSum(b); got != want {
-			t.Fatalf("% x: %#x, want %#x", b, got, want)
-		}
-	}
-}
-
 func TestAnUnfinishedChecksumIsRecognisedAndFinished(t *testing.T) {
 	for range 1000 {
 		good := random(t)
@@ -331,13 +305,5 @@ func BenchmarkParse(b *testing.B) {
 	f := load(b, random(b))
 	for b.Loop() {
 		f.Parse()
-	}
-}
-
-func BenchmarkSum(b *testing.B) {
-	buf := make([]byte, 1448)
-	b.SetBytes(1448)
-	for b.Loop() {
-		frame.Sum(buf, 0)
 	}
 }

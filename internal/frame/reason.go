@@ -9,6 +9,7 @@ const (
 
 	// On the way in.
 	Malformed     // shorter than an Ethernet header, or its headers lie about their length
+	BadOffload    // its virtio header asks for what the frame is not
 	BadSource     // source MAC is zero or has the group bit
 	OwnSource     // source MAC is one of the segment's own
 	StaticSource  // source MAC is statically bound elsewhere
@@ -49,6 +50,7 @@ const Reasons = int(reasonCount)
 var reasonNames = [Reasons]string{
 	NotDropped:    "none",
 	Malformed:     "malformed",
+	BadOffload:    "bad_offload",
 	BadSource:     "bad_source",
 	OwnSource:     "own_source",
 	StaticSource:  "static_source",

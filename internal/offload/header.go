@@ -72,7 +72,7 @@ func Check(f *frame.Frame) bool {
 	default:
 		return false
 	}
-	if ipEnd(f) != len(b) || hdr > len(b) {
+	if PacketEnd(f) != len(b) || hdr > len(b) {
 		return false
 	}
 	o.HdrLen = uint16(hdr)
@@ -82,8 +82,8 @@ func Check(f *frame.Frame) bool {
 	return true
 }
 
-// ipEnd is where the IP packet of a frame ends, by its own header.
-func ipEnd(f *frame.Frame) int {
+// PacketEnd is where the IP packet of a frame ends, by its own header.
+func PacketEnd(f *frame.Frame) int {
 	h := f.Bytes()[f.Info.L3:]
 	if f.Info.EtherType == frame.TypeIPv4 {
 		return int(f.Info.L3) + int(binary.BigEndian.Uint16(h[ip4Len:]))

@@ -6,6 +6,7 @@ import (
 	"os"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/songgao/water"
@@ -16,9 +17,10 @@ import (
 
 // device is a TAP device of this kernel.
 type device struct {
-	name   string
-	queues []Queue
-	fds    []int
+	name    string
+	queues  []Queue
+	fds     []int
+	offload atomic.Uint32 // an Offload
 
 	// found is how a device that was there before looked, nil for one that
 	// Open created. home is the namespace it was found in; it is held open only
@@ -72,7 +74,7 @@ func open(cfg Config) (*device, error) {
 	if found != nil {
 		d.found = found
 	}
-	err = d.openQueues(max(1, cfg.Queues))
+	err = d.openQueues(max(1, cfg.Queues), cfg.Offload.complete())
 	if err == nil {
 		err = d.place(cfg, to)
 	}
@@ -123,8 +125,9 @@ func find(name string) (*look, error) {
 	}, nil
 }
 
-// openQueues opens n queues, or the one that a found device has.
-func (d *device) openQueues(n int) error {
+// openQueues opens n queues, or the one that a found device has, with the
+// offloads that the kernel has, or without any.
+func (d *device) openQueues(n int, want Offload) error {
 	multi := n > 1
 	if d.found != nil {
 		multi = d.found.multi
@@ -133,24 +136,102 @@ func (d *device) openQueues(n int) error {
 		n = 1
 	}
 	for range n {
-		fd, err := openQueue(d.name, multi, d.found != nil)
+		fd, err := d.openQueue(multi, want != 0)
+		if err != nil && want != 0 && len(d.fds) == 0 && errors.Is(err, unix.EINVAL) {
+			want = 0 // no virtio headers in this kernel
+			fd, err = d.openQueue(multi, false)
+		}
 		if err != nil {
 			return err
 		}
 		d.fds = append(d.fds, fd)
-		d.queues = append(d.queues, &queue{fd: fd})
+		if want != 0 {
+			d.queues = append(d.queues, newVnetQueue(fd, &d.offload))
+		} else {
+			d.queues = append(d.queues, &queue{fd: fd})
+		}
 	}
-	// Offloads outlast the program that turned them on, and frames without a
-	// virtio header cannot carry them.
-	if err := unix.IoctlSetInt(d.fds[0], unix.TUNSETOFFLOAD, 0); err != nil {
-		return fmt.Errorf("turn its offloads off: %w", err)
+	have, err := setOffload(d.fds[0], want)
+	if err != nil {
+		return err
 	}
+	d.offload.Store(uint32(have))
 	return nil
+}
+
+// setOffload turns on what the device shall do, or as much of it as the kernel
+// knows, and everything else off: offloads outlast the program that turned them
+// on, and frames without a virtio header cannot carry them.
+func setOffload(fd int, want Offload) (have Offload, err error) {
+	for _, lacking := range []Offload{0, ReadUSO | WriteUSO, All} {
+		have = want &^ lacking
+		flags := 0
+		for _, f := range []struct {
+			of    Offload
+			flags int
+		}{
+			{Checksum, unix.TUN_F_CSUM},
+			{ReadTSO, unix.TUN_F_TSO4 | unix.TUN_F_TSO6 | unix.TUN_F_TSO_ECN},
+			{ReadUSO, unix.TUN_F_USO4 | unix.TUN_F_USO6},
+		} {
+			if have&f.of != 0 {
+				flags |= f.flags
+			}
+		}
+		if err = unix.IoctlSetInt(fd, unix.TUNSETOFFLOAD, flags); err == nil {
+			return have, nil
+		}
+	}
+	return 0, fmt.Errorf("set its offloads: %w", err)
 }
 
 // openQueue opens one queue and returns its descriptor, which does not block
 // and is not known to the runtime's poller.
-func openQueue(name string, multi, persist bool) (int, error) {
+func (d *device) openQueue(multi, vnet bool) (int, error) {
+	open := openPlain
+	if vnet {
+		open = openVnet
+	}
+	fd, err := open(d.name, multi, d.found != nil)
+	switch {
+	case err == nil:
+		return fd, nil
+	case errors.Is(err, unix.EBUSY):
+		return -1, busy(d.name)
+	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES):
+		return -1, fmt.Errorf("%w; run as root or grant the capability", ErrPermission)
+	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENODEV), errors.Is(err, unix.ENXIO):
+		return -1, fmt.Errorf(`%w; load it with "modprobe tun", or pass it into the container`, ErrNoTUN)
+	}
+	return -1, fmt.Errorf("open /dev/net/tun: %w", err)
+}
+
+// openVnet opens a queue whose frames have a virtio header. The library does not
+// know of these.
+func openVnet(name string, multi, _ bool) (int, error) {
+	fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, err
+	}
+	ifr, err := unix.NewIfreq(name)
+	if err != nil {
+		unix.Close(fd)
+		return -1, err
+	}
+	flags := uint16(unix.IFF_TAP | unix.IFF_NO_PI | unix.IFF_VNET_HDR)
+	if multi {
+		flags |= unix.IFF_MULTI_QUEUE
+	}
+	ifr.SetUint16(flags)
+	if err := unix.IoctlIfreq(fd, unix.TUNSETIFF, ifr); err != nil {
+		unix.Close(fd)
+		return -1, err
+	}
+	return fd, nil
+}
+
+// openPlain opens a queue of plain frames.
+func openPlain(name string, multi, persist bool) (int, error) {
 	// The library does not set close-on-exec: no fork until it is set.
 	syscall.ForkLock.RLock()
 	defer syscall.ForkLock.RUnlock()
@@ -163,16 +244,8 @@ func openQueue(name string, multi, persist bool) (int, error) {
 			Name: name, MultiQueue: multi, Persist: persist,
 		},
 	})
-	switch {
-	case err == nil:
-	case errors.Is(err, unix.EBUSY):
-		return -1, busy(name)
-	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES):
-		return -1, fmt.Errorf("%w; run as root or grant the capability", ErrPermission)
-	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENODEV), errors.Is(err, unix.ENXIO):
-		return -1, fmt.Errorf(`%w; load it with "modprobe tun", or pass it into the container`, ErrNoTUN)
-	default:
-		return -1, fmt.Errorf("open /dev/net/tun: %w", err)
+	if err != nil {
+		return -1, err
 	}
 	defer ifce.Close()
 
@@ -199,6 +272,9 @@ func openQueue(name string, multi, persist bool) (int, error) {
 func (d *device) Name() string    { return d.name }
 func (d *device) Queues() []Queue { return d.queues }
 
+// Offload implements Device.
+func (d *device) Offload() Offload { return Offload(d.offload.Load()) }
+
 // Close implements Device.
 func (d *device) Close() error {
 	runtime.LockOSThread()
@@ -206,7 +282,11 @@ func (d *device) Close() error {
 
 	var err error
 	if d.found != nil && len(d.fds) > 0 {
-		if err = d.restore(); err != nil {
+		_, off := setOffload(d.fds[0], 0)
+		if errors.Is(off, unix.EBADFD) {
+			off = nil // the device has vanished
+		}
+		if err = errors.Join(d.restore(), off); err != nil {
 			err = fmt.Errorf("tap %s: put it back as it was found: %w", d.name, err)
 		}
 	}

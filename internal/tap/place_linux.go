@@ -102,6 +102,11 @@ func (d *device) place(cfg Config, to netns.NsHandle) error {
 			return fmt.Errorf("set its MTU to %d: %w", cfg.MTU, explain(err))
 		}
 	}
+	if cfg.MaxSegments != 0 {
+		if err := h.LinkSetGSOMaxSegs(link, cfg.MaxSegments); err != nil {
+			return fmt.Errorf("set the most segments of its super-frames to %d: %w", cfg.MaxSegments, explain(err))
+		}
+	}
 	if cfg.Bridge != "" {
 		if err := enslave(h, link, cfg); err != nil {
 			return err
@@ -185,6 +190,9 @@ func (d *device) restore() error {
 	}
 	if now.MTU != was.MTU {
 		errs = append(errs, h.LinkSetMTU(link, was.MTU))
+	}
+	if now.GSOMaxSegs != was.GSOMaxSegs {
+		errs = append(errs, h.LinkSetGSOMaxSegs(link, int(was.GSOMaxSegs)))
 	}
 	if was.Flags&net.FlagUp != 0 {
 		errs = append(errs, h.LinkSetUp(link))

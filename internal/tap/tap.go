@@ -18,6 +18,12 @@ type Config struct {
 	Bridge string           // Linux bridge that the kernel side is enslaved to, in the namespace it ends up in
 	MTU    int              // MTU of the kernel side, bytes; 0 = as it is
 	Queues int              // as many as there are workers; a device that has one queue only yields one
+
+	// Offload is what is wanted; Device.Offload tells what came of it.
+	Offload Offload
+	// MaxSegments bounds the segments of a super-frame that the kernel side
+	// makes; 0 = as it is.
+	MaxSegments int
 }
 
 // Device is an open TAP device.
@@ -32,6 +38,9 @@ type Device interface {
 	Queues() []Queue
 	// SetMTU changes the MTU of the kernel side, bytes.
 	SetMTU(mtu int) error
+	// Offload is what the device does now. It may become less at any time: what
+	// the kernel refuses once is not tried again.
+	Offload() Offload
 	// Close is called once no worker uses a queue any more.
 	Close() error
 }
@@ -46,13 +55,17 @@ type Queue interface {
 	// device has vanished and never comes back (Fd then reports an error
 	// condition for ever); any other error concerns this call only. A frame that
 	// fills its buffer to the last byte may have been cut off: it comes empty,
-	// with the verdict Dropped and TooBig.
+	// with the verdict Dropped and TooBig. Frame.Offload is what the device
+	// claims of the frame, unchecked. Read stops early when what it has read
+	// would not stay in the processor's cache.
 	Read(b *frame.Batch) (int, error)
 	// Write sends the frames in order. One that cannot be sent gets the verdict
 	// Dropped with PortFull, PortDown, TooBig or PortError, and the others go
 	// on; it returns how many were sent. The frames' bytes are the caller's
 	// again when it returns. A frame that is to go to several ports is written
-	// to each in turn, so a verdict is all that Write may change in it.
+	// to each in turn, so a verdict is all that Write may change in it. The
+	// caller finishes and splits what Device.Offload does not take; a frame that
+	// is refused all the same gets PortError.
 	Write(frames []*frame.Frame) int
 }
 

@@ -1,6 +1,7 @@
 package underlay
 
 import (
+	"encoding/binary"
 	"syscall"
 	"unsafe"
 
@@ -27,44 +28,64 @@ func sendmmsg(fd int, msgs []mmsghdr) (int, syscall.Errno) {
 	return int(n), errno
 }
 
-// intSpace is the room that a control message of an int takes; intData is where
-// its data starts. All control messages here are of an int or of a byte.
-var (
-	intSpace = unix.CmsgSpace(4)
-	intData  = unix.CmsgLen(0)
+// Control messages of UDP sockets, as in linux/udp.h.
+const (
+	udpSegment = 103
+	udpGRO     = 104
 )
 
-// control is room for two control messages, aligned as they have to be.
-type control [6]uint64
+// dataAt is where the data of a control message starts.
+var dataAt = unix.CmsgLen(0)
+
+// control is room for three small control messages, aligned as they have to be.
+type control [9]uint64
 
 func (c *control) bytes() []byte {
 	return unsafe.Slice((*byte)(unsafe.Pointer(c)), unsafe.Sizeof(*c))
 }
 
-// put writes a control message with an int at offset at, and returns where the
-// next one goes.
-func (c *control) put(at int, level, typ, value int32) int {
-	b := c.bytes()[at:]
-	h := (*unix.Cmsghdr)(unsafe.Pointer(unsafe.SliceData(b)))
-	h.SetLen(intData + 4)
-	h.Level, h.Type = level, typ
-	*(*int32)(unsafe.Pointer(&b[intData])) = value
-	return at + intSpace
+// putInt writes a control message with an int at offset at, and returns where
+// the next one goes.
+func (c *control) putInt(at int, level, typ, value int32) int {
+	*(*int32)(unsafe.Pointer(c.put(at, level, typ, 4))) = value
+	return at + unix.CmsgSpace(4)
 }
 
-// tos is the type of service or traffic class in the first of n bytes of control
-// messages, 0 if there is none.
-func (c *control) tos(n int) uint8 {
-	if n <= intData {
-		return 0
+// putUint16 is putInt of 16 bits.
+func (c *control) putUint16(at int, level, typ int32, value uint16) int {
+	*(*uint16)(unsafe.Pointer(c.put(at, level, typ, 2))) = value
+	return at + unix.CmsgSpace(2)
+}
+
+func (c *control) put(at int, level, typ int32, size int) *byte {
+	b := c.bytes()[at:]
+	h := (*unix.Cmsghdr)(unsafe.Pointer(unsafe.SliceData(b)))
+	h.SetLen(dataAt + size)
+	h.Level, h.Type = level, typ
+	return &b[dataAt]
+}
+
+// received is what control messages of n bytes tell of a datagram: the type of
+// service or traffic class, and the length of the datagrams that the kernel has
+// put together, 0 if it has not.
+func (c *control) received(n int) (tos uint8, segment int) {
+	b := c.bytes()[:min(n, len(c.bytes()))]
+	for len(b) >= dataAt {
+		h := (*unix.Cmsghdr)(unsafe.Pointer(unsafe.SliceData(b)))
+		size := int(h.Len)
+		if size < dataAt || size > len(b) {
+			break
+		}
+		data := b[dataAt:size]
+		switch {
+		case h.Level == unix.IPPROTO_IP && h.Type == unix.IP_TOS && len(data) >= 1:
+			tos = data[0]
+		case h.Level == unix.IPPROTO_IPV6 && h.Type == unix.IPV6_TCLASS && len(data) >= 4:
+			tos = uint8(binary.NativeEndian.Uint32(data))
+		case h.Level == unix.IPPROTO_UDP && h.Type == udpGRO && len(data) >= 4:
+			segment = int(binary.NativeEndian.Uint32(data))
+		}
+		b = b[min(unix.CmsgSpace(size-dataAt), len(b)):]
 	}
-	b := c.bytes()
-	h := (*unix.Cmsghdr)(unsafe.Pointer(c))
-	switch {
-	case h.Level == unix.IPPROTO_IP && h.Type == unix.IP_TOS:
-		return b[intData]
-	case h.Level == unix.IPPROTO_IPV6 && h.Type == unix.IPV6_TCLASS && n >= intData+4:
-		return uint8(*(*int32)(unsafe.Pointer(&b[intData])))
-	}
-	return 0
+	return tos, segment
 }

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"runtime"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -30,6 +31,7 @@ type endpoint struct {
 	queues  []*queue
 	ends    []Queue
 	groups  groups
+	offload atomic.Uint32 // an Offload
 }
 
 // Open opens the sockets, in the network namespace of the calling thread. They
@@ -52,6 +54,11 @@ func Open(cfg Config) (Endpoint, error) {
 		e.family = unix.AF_INET6
 	}
 	e.groups.init()
+	want := cfg.Offload
+	if !cfg.Checksum {
+		want &^= GSO // the kernel splits none without checksums
+	}
+	e.offload.Store(uint32(want))
 	if err := e.open(); err != nil {
 		e.Close()
 		return nil, fmt.Errorf("underlay: %w", err)
@@ -221,6 +228,9 @@ func (e *endpoint) MTU() (int, error) {
 	}
 	return int(ifr.Uint32()), nil
 }
+
+// Offload implements Endpoint.
+func (e *endpoint) Offload() Offload { return Offload(e.offload.Load()) }
 
 // Close implements Endpoint.
 func (e *endpoint) Close() error {

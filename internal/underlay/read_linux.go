@@ -101,9 +101,14 @@ type reader struct {
 	controls [frame.BatchLen]control
 }
 
-// minWindow is the least that a call asks for. Making ready for a datagram that
-// does not come costs a little, a second call costs more.
-const minWindow = 8
+const (
+	// minWindow is the least that a call asks for. Making ready for a datagram
+	// that does not come costs a little, a second call costs more.
+	minWindow = 8
+	// readBudget is how many bytes are read before they are carried on: about
+	// half of a second-level cache.
+	readBudget = 512 << 10
+)
 
 func (r *reader) init(zone string) {
 	r.zone = zone
@@ -119,8 +124,8 @@ func (r *reader) init(zone string) {
 
 // read reads from one socket until b is full or nothing is there.
 func (r *reader) read(fd int, b *frame.Batch) (int, syscall.Errno) {
-	total := 0
-	for b.N < len(b.Frames) {
+	total, bytes := 0, 0
+	for b.N < len(b.Frames) && bytes < readBudget {
 		want := min(r.window, len(b.Frames)-b.N)
 		for i := range want {
 			f := &b.Frames[b.N+i]
@@ -142,12 +147,17 @@ func (r *reader) read(fd int, b *frame.Batch) (int, syscall.Errno) {
 		default:
 			return total, errno
 		}
+		was := bytes
 		for i := range got {
-			r.commit(b, i)
+			bytes += r.commit(b, i)
 		}
 		total += got
-		// Ask for twice of what came, so that the load sets the window.
+		// Ask for twice of what came, so that the load sets the window, but for
+		// no more than the budget.
 		r.window = min(max(2*got, minWindow), frame.BatchLen)
+		if mean := (bytes - was) / got; mean > 0 {
+			r.window = min(r.window, max(readBudget/mean, 1))
+		}
 		if got < want {
 			break // nothing is left
 		}
@@ -155,8 +165,9 @@ func (r *reader) read(fd int, b *frame.Batch) (int, syscall.Errno) {
 	return total, 0
 }
 
-// commit keeps the next frame of b, which message i was read into.
-func (r *reader) commit(b *frame.Batch, i int) {
+// commit keeps the next frame of b, which message i was read into, and returns
+// its length.
+func (r *reader) commit(b *frame.Batch, i int) int {
 	f, m := &b.Frames[b.N], &r.msgs[i]
 	if m.hdr.Flags&unix.MSG_TRUNC == 0 {
 		b.Commit(int(m.len))
@@ -164,7 +175,11 @@ func (r *reader) commit(b *frame.Batch, i int) {
 		b.Commit(0)
 		f.Drop(frame.TooBig)
 	}
-	f.Outer.TOS = r.controls[i].tos(int(m.hdr.Controllen))
+	tos, segment := r.controls[i].received(int(m.hdr.Controllen))
+	f.Outer.TOS = tos
+	if segment < f.Len() {
+		f.Outer.Segment = uint16(segment)
+	}
 	if sa := &r.names[i]; sa.Family == unix.AF_INET6 {
 		f.Outer.Src = netip.AddrFrom16(sa.Addr)
 		if r.zone != "" && f.Outer.Src.IsLinkLocalUnicast() {
@@ -173,4 +188,5 @@ func (r *reader) commit(b *frame.Batch, i int) {
 	} else {
 		f.Outer.Src = netip.AddrFrom4((*unix.RawSockaddrInet4)(unsafe.Pointer(sa)).Addr)
 	}
+	return f.Len()
 }

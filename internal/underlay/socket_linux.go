@@ -63,8 +63,14 @@ func (e *endpoint) receiveOptions(fd int) error {
 		}
 	}
 	setBuffer(fd, unix.SO_RCVBUFFORCE, unix.SO_RCVBUF, e.cfg.RcvBuf)
+	if e.Offload()&GRO != 0 && unix.SetsockoptInt(fd, unix.IPPROTO_UDP, udpGRO, 1) != nil {
+		e.lose(GRO)
+	}
 	return setOptions(fd, opts)
 }
+
+// lose takes back an offload that the kernel does not do.
+func (e *endpoint) lose(o Offload) { e.offload.And(^uint32(o)) }
 
 // sendOptions prepares a socket that is sent from. With path MTU discovery the
 // kernel never fragments, and refuses what the interface or, once it was told,

@@ -6,6 +6,7 @@ package underlay
 import (
 	"errors"
 	"net/netip"
+	"strings"
 
 	"github.com/uvtep/uvtep/internal/frame"
 )
@@ -23,7 +24,34 @@ type Config struct {
 	SourceHigh uint16     // highest source port; 0 = 65535
 	RcvBuf     int        // socket buffers, bytes; 0 = 4 MiB
 	SndBuf     int
+	Offload    Offload // what is wanted; Endpoint.Offload tells what came of it
 }
+
+// Offload is a set of what the kernel does for many datagrams at once.
+type Offload uint8
+
+const (
+	GSO Offload = 1 << iota // a train is one system call
+	GRO                     // a flow's datagrams arrive as one
+
+	All = GSO | GRO
+)
+
+var offloadNames = []string{"udp-gso", "udp-gro"}
+
+// Names are the words for users, of those in the set.
+func (o Offload) Names() []string {
+	names := []string{}
+	for i, n := range offloadNames {
+		if o&(1<<i) != 0 {
+			names = append(names, n)
+		}
+	}
+	return names
+}
+
+// String is Names on one line, for logs.
+func (o Offload) String() string { return strings.Join(o.Names(), " ") }
 
 // Endpoint is an open underlay.
 type Endpoint interface {
@@ -41,6 +69,9 @@ type Endpoint interface {
 	// MTU is the MTU of the interface Config.Device, or else of the one that
 	// has Local, bytes; the error is ErrNoDevice where there is none (any more).
 	MTU() (int, error)
+	// Offload is what is done now. It may become less at any time: what the
+	// kernel refuses once is not tried again.
+	Offload() Offload
 	// Close is called once no worker uses a queue any more.
 	Close() error
 }
@@ -51,31 +82,44 @@ type Queue interface {
 	// Fd is readable when Read has something; it stays the queue's.
 	Fd() int
 	// Read appends the UDP payloads that have arrived to b, with Outer.Src and
-	// Outer.TOS set, until b is full or nothing is there. It returns how many it
-	// appended, also along with an error, which concerns this call only. A
-	// payload that did not fit into its frame comes empty, with the verdict
-	// Dropped and TooBig.
+	// Outer.TOS set, until b is full or nothing is there, or until what was read
+	// would not stay in the processor's cache. It returns how many it appended,
+	// also along with an error, which concerns this call only. A payload that
+	// did not fit into its frame comes empty, with the verdict Dropped and
+	// TooBig. With GRO one payload may be several of a flow behind each other,
+	// as Outer.Segment tells.
 	Read(b *frame.Batch) (int, error)
-	// Write sends the packets and returns how many were sent; packets of equal
-	// Entropy leave in order and by the same source port, whichever queue sends
-	// them. Fragmenting is forbidden. Reason tells of each packet what became of
-	// it: NotDropped, TooBig for one that the path does not carry, TunnelFull or
-	// TunnelError.
+	// Write sends the packets and returns how many datagrams were sent; packets
+	// of equal Entropy leave in order and by the same source port, whichever
+	// queue sends them. Fragmenting is forbidden. Sent and Reason tell of each
+	// packet what became of it: NotDropped if all of it was sent, TooBig for
+	// what the path does not carry, TunnelFull or TunnelError.
 	Write(packets []Packet) int
 }
 
-// Packet is one datagram that is to be sent: Head bytes of the frame's
-// headroom, then the frame. Several packets may share one frame. The bytes are
-// the caller's again when Write returns.
+// Packet is one datagram that is to be sent, or a train of them: datagrams of
+// one flow and of equal length, but the last, which may be shorter. The bytes
+// are the caller's again when Write returns, and several packets may share them.
 type Packet struct {
-	Frame   *frame.Frame
-	Head    uint8        // bytes of headroom in front of the frame that are part of the payload
-	TOS     uint8        // DSCP and ECN of the outer header
-	TTL     uint8        // 0 = Config.TTL
-	Reason  frame.Reason // after Write: why it was not sent; NotDropped = it was
-	Entropy uint32       // hash of the inner flow: chooses the source port
+	// Data is the UDP payload in pieces. A datagram of a train ends where a
+	// piece ends.
+	Data    [][]byte
+	Segment int    // length of a train's datagrams, bytes; 0 = Data is one datagram
+	Count   int    // how many datagrams there are; at least 1
+	TOS     uint8  // DSCP and ECN of the outer header
+	TTL     uint8  // 0 = Config.TTL
+	Entropy uint32 // hash of the inner flow: chooses the source port
 	Dst     *Remote
+	Sent    int          // after Write: how many datagrams were sent
+	Reason  frame.Reason // after Write: why the others were not
 }
+
+// MaxTrain and MaxTrainLen bound a train: datagrams, and bytes in all (the most
+// that Linux sends at once over IPv6, which is less than over IPv4).
+const (
+	MaxTrain    = 64
+	MaxTrainLen = 65535 - 40 - 8
+)
 
 // Remote is a destination whose socket address was prepared once. It never
 // changes; make it with NewRemote.

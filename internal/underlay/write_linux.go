@@ -1,36 +1,51 @@
 package underlay
 
 import (
+	"syscall"
 	"unsafe"
 
 	"github.com/uvtep/uvtep/internal/frame"
 	"golang.org/x/sys/unix"
 )
 
+const (
+	maxMessages = 64   // of one system call
+	maxIovecs   = 1024 // of all its messages
+)
+
 // writer is what sendmmsg needs, made once. The sockets are the endpoint's: all
 // writers send by them, so that a flow has one source port whichever worker
 // carries it.
 type writer struct {
+	end     *endpoint
 	sockets []int
 	ttl     uint8
 	v6      bool
 
-	starts   []int // by socket: where in order its packets start, and then end
-	order    [frame.BatchLen]*Packet
-	msgs     [frame.BatchLen]mmsghdr
-	iovecs   [frame.BatchLen]unix.Iovec
-	controls [frame.BatchLen]control
+	starts []int // by socket: where in order its packets start, and then end
+	order  [frame.BatchLen]*Packet
+
+	n        int // messages that are ready
+	pieces   int // iovecs in use
+	messages [maxMessages]message
+	msgs     [maxMessages]mmsghdr
+	iovecs   [maxIovecs]unix.Iovec
+	controls [maxMessages]control
+}
+
+// message is what a message carries: the datagrams of packets order[from:to], or
+// one of several that are of packet from.
+type message struct {
+	from, to int
+	size     int // bytes
+	segment  int // of a train; else the length of its only datagram
+	count    int // datagrams
+	ended    bool
 }
 
 func (w *writer) init(e *endpoint) {
-	w.sockets, w.ttl, w.v6 = e.sources, e.cfg.TTL, e.family == unix.AF_INET6
+	w.end, w.sockets, w.ttl, w.v6 = e, e.sources, e.cfg.TTL, e.family == unix.AF_INET6
 	w.starts = make([]int, len(w.sockets)+1)
-	for i := range w.msgs {
-		h := &w.msgs[i].hdr
-		h.Iov = &w.iovecs[i]
-		h.SetIovlen(1)
-		h.Control = (*byte)(unsafe.Pointer(&w.controls[i]))
-	}
 }
 
 // Write implements Queue.
@@ -38,25 +53,24 @@ func (q *queue) Write(packets []Packet) int {
 	sent := 0
 	for len(packets) > 0 {
 		n := min(len(packets), frame.BatchLen)
-		sent += q.out.write(packets[:n])
+		q.out.write(packets[:n])
+		for i := range packets[:n] {
+			sent += packets[i].Sent
+		}
 		packets = packets[n:]
 	}
 	return sent
 }
 
 // write sends at most a batch.
-func (w *writer) write(packets []Packet) int {
+func (w *writer) write(packets []Packet) {
 	w.sort(packets)
-	for i := range packets {
-		w.fill(i)
-	}
-	sent := 0
 	for s, fd := range w.sockets {
-		if from, to := w.starts[s], w.starts[s+1]; from < to {
-			sent += w.send(fd, from, to)
+		for i := w.starts[s]; i < w.starts[s+1]; i++ {
+			w.add(fd, i)
 		}
+		w.flush(fd)
 	}
-	return sent
 }
 
 // sort sets order to the packets by their socket, those of one socket in the
@@ -64,8 +78,10 @@ func (w *writer) write(packets []Packet) int {
 func (w *writer) sort(packets []Packet) {
 	clear(w.starts)
 	for i := range packets {
+		p := &packets[i]
+		p.Sent, p.Reason = 0, frame.NotDropped
 		// Counted one further on than where they belong ...
-		if s := w.socket(packets[i].Entropy) + 2; s < len(w.starts) {
+		if s := w.socket(p.Entropy) + 2; s < len(w.starts) {
 			w.starts[s]++
 		}
 	}
@@ -85,45 +101,134 @@ func (w *writer) socket(entropy uint32) int {
 	return int(uint64(entropy) * uint64(len(w.sockets)) >> 32)
 }
 
-// fill makes message i that of packet order[i].
-func (w *writer) fill(i int) {
-	p, h := w.order[i], &w.msgs[i].hdr
-	payload := p.Frame.WithRoom(int(p.Head))
-	w.iovecs[i].Base = unsafe.SliceData(payload)
-	w.iovecs[i].SetLen(len(payload))
-	h.Name = &p.Dst.raw[0]
-	h.Namelen = p.Dst.len
+// add makes packet order[i] part of the message before it, or a message of its
+// own, or one for each of its datagrams.
+func (w *writer) add(fd, i int) {
+	p := w.order[i]
+	gso := w.end.Offload()&GSO != 0
+	switch {
+	case p.Segment == 0:
+		if gso && w.join(i) {
+			return
+		}
+		size := length(p.Data)
+		w.begin(fd, i, p.Data, message{from: i, to: i + 1, size: size, segment: size, count: 1})
+	case gso:
+		w.begin(fd, i, p.Data, message{from: i, to: i + 1, size: length(p.Data), segment: p.Segment, count: p.Count, ended: true})
+	default:
+		for data := p.Data; len(data) > 0; {
+			var one [][]byte
+			one, data = cut(data, p.Segment)
+			size := length(one)
+			w.begin(fd, i, one, message{from: i, to: i + 1, size: size, segment: size, count: 1, ended: true})
+		}
+	}
+}
 
-	// What is as the socket has it needs no control message.
-	n, c := 0, &w.controls[i]
+func length(data [][]byte) (n int) {
+	for _, d := range data {
+		n += len(d)
+	}
+	return n
+}
+
+// cut is the first datagram of a train, and the others.
+func cut(data [][]byte, segment int) (one, others [][]byte) {
+	n := 0
+	for i, d := range data {
+		if n += len(d); n >= segment {
+			return data[:i+1], data[i+1:]
+		}
+	}
+	return data, nil
+}
+
+// join appends packet order[i], one datagram, to the last message, if that makes
+// a train of them.
+func (w *writer) join(i int) bool {
+	if w.n == 0 {
+		return false
+	}
+	p, m := w.order[i], &w.messages[w.n-1]
+	if m.ended || m.count == MaxTrain || w.pieces+len(p.Data) > maxIovecs {
+		return false
+	}
+	q := w.order[m.from]
+	size := length(p.Data)
+	if size > m.segment || m.size+size > MaxTrainLen || p.Dst != q.Dst || p.TOS != q.TOS || p.TTL != q.TTL {
+		return false
+	}
+	m.to, m.size, m.count, m.ended = i+1, m.size+size, m.count+1, size < m.segment
+	w.gather(p.Data)
+	h := &w.msgs[w.n-1].hdr
+	h.SetIovlen(int(h.Iovlen) + len(p.Data))
+	return true
+}
+
+func (w *writer) gather(data [][]byte) {
+	for _, d := range data {
+		w.iovecs[w.pieces].Base = unsafe.SliceData(d)
+		w.iovecs[w.pieces].SetLen(len(d))
+		w.pieces++
+	}
+}
+
+// begin makes a message of data, which is of packet order[i].
+func (w *writer) begin(fd, i int, data [][]byte, m message) {
+	if w.n == maxMessages || w.pieces+len(data) > maxIovecs {
+		w.flush(fd)
+	}
+	p, h := w.order[i], &w.msgs[w.n].hdr
+	h.Iov = &w.iovecs[w.pieces]
+	h.SetIovlen(len(data))
+	w.gather(data)
+	h.Name, h.Namelen = &p.Dst.raw[0], p.Dst.len
+	w.messages[w.n] = m
+	w.n++
+}
+
+// control writes a message's control messages, once it is known what it carries.
+// What is as the socket has it needs none.
+func (w *writer) control(i int) {
+	m, c := &w.messages[i], &w.controls[i]
+	p, n := w.order[m.from], 0
 	if p.TOS != 0 {
 		if w.v6 {
-			n = c.put(n, unix.IPPROTO_IPV6, unix.IPV6_TCLASS, int32(p.TOS))
+			n = c.putInt(n, unix.IPPROTO_IPV6, unix.IPV6_TCLASS, int32(p.TOS))
 		} else {
-			n = c.put(n, unix.IPPROTO_IP, unix.IP_TOS, int32(p.TOS))
+			n = c.putInt(n, unix.IPPROTO_IP, unix.IP_TOS, int32(p.TOS))
 		}
 	}
 	if p.TTL != 0 && p.TTL != w.ttl {
 		if w.v6 {
-			n = c.put(n, unix.IPPROTO_IPV6, unix.IPV6_HOPLIMIT, int32(p.TTL))
+			n = c.putInt(n, unix.IPPROTO_IPV6, unix.IPV6_HOPLIMIT, int32(p.TTL))
 		} else {
-			n = c.put(n, unix.IPPROTO_IP, unix.IP_TTL, int32(p.TTL))
+			n = c.putInt(n, unix.IPPROTO_IP, unix.IP_TTL, int32(p.TTL))
 		}
 	}
+	if m.count > 1 {
+		n = c.putUint16(n, unix.IPPROTO_UDP, udpSegment, uint16(m.segment))
+	}
+	h := &w.msgs[i].hdr
+	h.Control = (*byte)(unsafe.Pointer(c))
 	h.SetControllen(n)
 }
 
-// send sends the messages from..to by one socket, sets the packets' Reason, and
-// returns how many were sent.
-func (w *writer) send(fd, from, to int) int {
-	sent, again := 0, false
-	for from < to {
-		n, errno := sendmmsg(fd, w.msgs[from:to])
+// flush sends all messages by one socket, and tells the packets what became of
+// them.
+func (w *writer) flush(fd int) {
+	for i := range w.n {
+		w.control(i)
+	}
+	again := false
+	for i := 0; i < w.n; {
+		n, errno := sendmmsg(fd, w.msgs[i:w.n])
 		if errno == 0 {
-			for i := range n {
-				w.order[from+i].Reason = frame.NotDropped
+			for range n {
+				w.sent(&w.messages[i])
+				i++
 			}
-			from, sent, again = from+n, sent+n, false
+			again = false
 			continue
 		}
 		var why frame.Reason
@@ -131,10 +236,10 @@ func (w *writer) send(fd, from, to int) int {
 		case unix.EINTR:
 			continue
 		case unix.EAGAIN: // the buffer is full, for the others behind it too
-			for ; from < to; from++ {
-				w.order[from].Reason = frame.TunnelFull
+			for ; i < w.n; i++ {
+				w.refused(&w.messages[i], frame.TunnelFull)
 			}
-			return sent
+			continue
 		case unix.ENOBUFS, unix.ENOMEM:
 			why = frame.TunnelFull
 		case unix.EMSGSIZE:
@@ -147,9 +252,77 @@ func (w *writer) send(fd, from, to int) int {
 				continue
 			}
 			why = frame.TunnelError
+			if w.messages[i].count > 1 && (errno == unix.EIO || errno == unix.EINVAL) {
+				w.singly(fd, i)
+				i, again = i+1, false
+				continue
+			}
 		}
-		w.order[from].Reason = why
-		from, again = from+1, false
+		w.refused(&w.messages[i], why)
+		i, again = i+1, false
 	}
-	return sent
+	w.n, w.pieces = 0, 0
+}
+
+func (w *writer) sent(m *message) {
+	if m.to-m.from == 1 {
+		w.order[m.from].Sent += m.count
+		return
+	}
+	for _, p := range w.order[m.from:m.to] {
+		p.Sent++
+	}
+}
+
+func (w *writer) refused(m *message, why frame.Reason) {
+	for _, p := range w.order[m.from:m.to] {
+		p.Reason = why
+	}
+}
+
+// singly sends the datagrams of a train one by one: the kernel has just refused
+// to split it. If it takes them it cannot split for this destination, and is not
+// asked to again.
+func (w *writer) singly(fd, i int) {
+	m := &w.messages[i]
+	h := w.msgs[i].hdr
+	data := unsafe.Slice(h.Iov, int(h.Iovlen))
+	w.messages[i].count = 1
+	w.control(i)
+	h.Control, h.Controllen = w.msgs[i].hdr.Control, w.msgs[i].hdr.Controllen
+	packet := m.from
+	for len(data) > 0 {
+		n, k := 0, 0
+		for k < len(data) && n < m.segment {
+			n += int(data[k].Len)
+			k++
+		}
+		h.Iov = &data[0]
+		h.SetIovlen(k)
+		data = data[k:]
+		p := w.order[packet]
+		if packet+1 < m.to {
+			packet++
+		}
+		switch errno := sendmsg(fd, &h); errno {
+		case 0:
+			p.Sent++
+			w.end.lose(GSO)
+		case unix.EAGAIN, unix.ENOBUFS, unix.ENOMEM:
+			p.Reason = frame.TunnelFull
+		case unix.EMSGSIZE:
+			p.Reason = frame.TooBig
+		default:
+			p.Reason = frame.TunnelError
+		}
+	}
+}
+
+func sendmsg(fd int, h *unix.Msghdr) syscall.Errno {
+	for {
+		_, _, errno := syscall.RawSyscall(unix.SYS_SENDMSG, uintptr(fd), uintptr(unsafe.Pointer(h)), unix.MSG_DONTWAIT)
+		if errno != unix.EINTR {
+			return errno
+		}
+	}
 }

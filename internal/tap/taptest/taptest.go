@@ -42,7 +42,7 @@ func (h *Host) Open(cfg tap.Config) (tap.Device, error) {
 	if h.devices[cfg.Name] != nil {
 		return nil, fmt.Errorf("tap %s: %w; stop that one or choose another name", cfg.Name, tap.ErrBusy)
 	}
-	d := &Device{host: h, cfg: cfg, mtu: cfg.MTU, capacity: DefaultCapacity, arrived: make(chan struct{}, 1)}
+	d := &Device{host: h, cfg: cfg, mtu: cfg.MTU, offload: cfg.Offload, capacity: DefaultCapacity, arrived: make(chan struct{}, 1)}
 	d.cfg.MAC = slices.Clone(cfg.MAC)
 	for range max(1, cfg.Queues) {
 		q := &Queue{dev: d}
@@ -80,6 +80,12 @@ type Stats struct {
 	Refused  uint64 // frames that a worker wrote and that got a drop verdict
 }
 
+// carried is a frame on its way, and what its virtio header says.
+type carried struct {
+	bytes   []byte
+	offload frame.Offload
+}
+
 // Device is a TAP device: a tap.Device for the worker, and the kernel's end for
 // the test.
 type Device struct {
@@ -90,7 +96,8 @@ type Device struct {
 
 	mu       sync.Mutex
 	arrived  chan struct{} // holds a token while received has a frame
-	received [][]byte      // written by workers, not yet taken by Recv
+	received []carried     // written by workers, not yet taken by Recv
+	offload  tap.Offload
 	capacity int
 	mtu      int
 	gone     bool
@@ -110,6 +117,21 @@ func (d *Device) SetMTU(mtu int) error {
 	}
 	d.mtu = mtu
 	return nil
+}
+
+// Offload implements tap.Device. All that was asked for is there unless
+// SetOffload took it.
+func (d *Device) Offload() tap.Offload {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.offload
+}
+
+// SetOffload sets what the device does, as a kernel that refuses an offload does.
+func (d *Device) SetOffload(o tap.Offload) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.offload = o
 }
 
 func (d *Device) Close() error {
@@ -186,7 +208,11 @@ func (d *Device) Send(b []byte) bool {
 }
 
 // SendOn is Send on the queue of that index.
-func (d *Device) SendOn(i int, b []byte) bool {
+func (d *Device) SendOn(i int, b []byte) bool { return d.SendSuper(i, b, frame.Offload{}) }
+
+// SendSuper is SendOn of a frame with a virtio header: a super-frame, or one
+// whose checksum is partial.
+func (d *Device) SendSuper(i int, b []byte, o frame.Offload) bool {
 	q := d.queues[i]
 	d.mu.Lock()
 	if d.gone || d.down || len(q.waiting) >= d.capacity {
@@ -195,7 +221,7 @@ func (d *Device) SendOn(i int, b []byte) bool {
 		return false
 	}
 	d.stats.Sent++
-	q.waiting = append(q.waiting, slices.Clone(b))
+	q.waiting = append(q.waiting, carried{slices.Clone(b), o})
 	wake := q.wake
 	d.mu.Unlock()
 	if wake != nil {
@@ -207,16 +233,22 @@ func (d *Device) SendOn(i int, b []byte) bool {
 // TryRecv returns a frame that a worker wrote, in the order of writing, and
 // whether there was one. The frame is the caller's.
 func (d *Device) TryRecv() ([]byte, bool) {
+	b, _, ok := d.TryRecvSuper()
+	return b, ok
+}
+
+// TryRecvSuper is TryRecv with what the frame's virtio header says.
+func (d *Device) TryRecvSuper() ([]byte, frame.Offload, bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if len(d.received) == 0 {
-		return nil, false
+		return nil, frame.Offload{}, false
 	}
-	b := d.received[0]
-	d.received[0] = nil
+	c := d.received[0]
+	d.received[0] = carried{}
 	d.received = d.received[1:]
 	d.signal()
-	return b, true
+	return c.bytes, c.offload, true
 }
 
 // Recv is TryRecv that waits. Its error is the context's, or tap.ErrGone.
@@ -256,8 +288,8 @@ func (d *Device) signal() {
 type Queue struct {
 	dev *Device
 
-	waiting [][]byte // sent by the kernel's end; guarded by dev.mu
-	wake    func()   // likewise
+	waiting []carried // sent by the kernel's end; guarded by dev.mu
+	wake    func()    // likewise
 }
 
 // Fd is -1: there is nothing to poll. Use Notify.
@@ -290,10 +322,11 @@ func (q *Queue) Read(b *frame.Batch) (int, error) {
 			break
 		}
 		w := q.waiting[0]
-		q.waiting[0] = nil
+		q.waiting[0] = carried{}
 		q.waiting = q.waiting[1:]
-		if len(w) < len(f.Buffer()) {
-			b.Commit(copy(f.Buffer(), w))
+		if len(w.bytes) < len(f.Buffer()) {
+			b.Commit(copy(f.Buffer(), w.bytes))
+			f.Offload = w.offload
 		} else {
 			b.Commit(0)
 			f.Drop(frame.TooBig)
@@ -315,10 +348,10 @@ func (q *Queue) Write(frames []*frame.Frame) int {
 			f.Drop(frame.PortDown)
 		case len(d.received) >= d.capacity:
 			f.Drop(frame.PortFull)
-		case f.Len() < 14: // an Ethernet header, as the kernel wants it
+		case f.Len() < 14, !d.takes(f): // an Ethernet header, as the kernel wants it
 			f.Drop(frame.PortError)
 		default:
-			d.received = append(d.received, slices.Clone(f.Bytes()))
+			d.received = append(d.received, carried{f.AppendTo(nil), f.Offload})
 			sent++
 		}
 	}
@@ -326,4 +359,21 @@ func (q *Queue) Write(frames []*frame.Frame) int {
 	d.stats.Refused += uint64(len(frames) - sent)
 	d.signal()
 	return sent
+}
+
+// takes reports whether the device can do with a frame what its virtio header
+// asks for. The caller holds mu.
+func (d *Device) takes(f *frame.Frame) bool {
+	var need tap.Offload
+	if f.Offload.Flags&frame.NeedsCsum != 0 {
+		need = tap.Checksum
+	}
+	switch f.Offload.GSO &^ frame.GSOECN {
+	case frame.GSONone:
+	case frame.GSOUDPL4:
+		need |= tap.WriteUSO
+	default:
+		need |= tap.WriteTSO
+	}
+	return need&^d.offload == 0
 }

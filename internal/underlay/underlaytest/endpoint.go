@@ -34,6 +34,7 @@ type Endpoint struct {
 	// Guarded by net.mu.
 	groups   map[netip.Addr]*membership
 	next     int // the queue that the next group goes to
+	offload  underlay.Offload
 	capacity int
 	full     bool
 	stats    Stats
@@ -51,7 +52,7 @@ func newEndpoint(n *Network, cfg underlay.Config) *Endpoint {
 	cfg.SourceHigh = cmp.Or(cfg.SourceHigh, 65535)
 	e := &Endpoint{
 		net: n, cfg: cfg, addr: netip.AddrPortFrom(cfg.Local, cfg.Port),
-		groups: map[netip.Addr]*membership{}, capacity: DefaultCapacity,
+		groups: map[netip.Addr]*membership{}, capacity: DefaultCapacity, offload: cfg.Offload,
 	}
 	for range max(1, cfg.Queues) {
 		q := &Queue{end: e}
@@ -103,6 +104,21 @@ func (e *Endpoint) MTU() (int, error) {
 	e.net.mu.Lock()
 	defer e.net.mu.Unlock()
 	return e.net.mtu, nil
+}
+
+// Offload implements underlay.Endpoint. All that was asked for is there unless
+// SetOffload took it.
+func (e *Endpoint) Offload() underlay.Offload {
+	e.net.mu.Lock()
+	defer e.net.mu.Unlock()
+	return e.offload
+}
+
+// SetOffload sets what is done, as a kernel that refuses an offload does.
+func (e *Endpoint) SetOffload(o underlay.Offload) {
+	e.net.mu.Lock()
+	defer e.net.mu.Unlock()
+	e.offload = o
 }
 
 // Close implements underlay.Endpoint.
@@ -177,8 +193,9 @@ type Queue struct {
 }
 
 type arrived struct {
-	src     netip.Addr
+	src     netip.AddrPort
 	tos     uint8
+	segment int // of a merged payload
 	payload []byte
 }
 
@@ -211,7 +228,7 @@ func (q *Queue) put(p Packet) bool {
 		return false
 	}
 	q.end.stats.Arrived++
-	q.waiting = append(q.waiting, arrived{p.Src.Addr(), p.TOS, slices.Clone(p.Payload)})
+	q.waiting = append(q.waiting, arrived{src: p.Src, tos: p.TOS, payload: slices.Clone(p.Payload)})
 	return true
 }
 
@@ -225,19 +242,40 @@ func (q *Queue) Read(b *frame.Batch) (int, error) {
 		if f == nil {
 			break
 		}
-		w := q.waiting[0]
-		q.waiting[0] = arrived{}
-		q.waiting = q.waiting[1:]
+		w := q.next(len(f.Buffer()))
 		if len(w.payload) <= len(f.Buffer()) {
 			b.Commit(copy(f.Buffer(), w.payload))
 		} else {
 			b.Commit(0)
 			f.Drop(frame.TooBig)
 		}
-		f.Outer = frame.Outer{Src: w.src, TOS: w.tos}
+		f.Outer = frame.Outer{Src: w.src.Addr(), TOS: w.tos, Segment: uint16(w.segment)}
 		n++
 	}
 	return n, nil
+}
+
+// next takes what arrived first, and with GRO what arrived behind it from the
+// same port in datagrams of the same length, the last of which may be shorter,
+// up to room bytes.
+func (q *Queue) next(room int) arrived {
+	w := q.waiting[0]
+	n, first := 1, len(w.payload)
+	for q.end.offload&underlay.GRO != 0 && n < len(q.waiting) && n < underlay.MaxTrain {
+		p := &q.waiting[n]
+		if p.src != w.src || p.tos != w.tos || len(p.payload) > first || len(p.payload) == 0 || len(w.payload)+len(p.payload) > room {
+			break
+		}
+		w.payload = append(w.payload[:len(w.payload):len(w.payload)], p.payload...)
+		w.segment = first
+		n++
+		if len(p.payload) < first {
+			break
+		}
+	}
+	clear(q.waiting[:n])
+	q.waiting = q.waiting[n:]
+	return w
 }
 
 // Write implements underlay.Queue.
@@ -245,17 +283,41 @@ func (q *Queue) Write(packets []underlay.Packet) int {
 	e, sent := q.end, 0
 	for i := range packets {
 		p := &packets[i]
-		payload := p.Frame.WithRoom(int(p.Head))
-		if p.Reason = e.refuse(p.Dst.Addr(), len(payload)); p.Reason != frame.NotDropped {
-			continue
+		p.Sent, p.Reason = 0, frame.NotDropped
+		for _, payload := range datagrams(p) {
+			if why := e.refuse(p.Dst.Addr(), len(payload)); why != frame.NotDropped {
+				p.Reason = why
+				continue
+			}
+			p.Sent++
+			e.net.carry(Packet{
+				Src: e.source(p.Entropy), Dst: p.Dst.AddrPort(),
+				TOS: p.TOS, TTL: cmp.Or(p.TTL, e.cfg.TTL), Payload: payload,
+			}, e)
 		}
-		sent++
-		e.net.carry(Packet{
-			Src: e.source(p.Entropy), Dst: p.Dst.AddrPort(),
-			TOS: p.TOS, TTL: cmp.Or(p.TTL, e.cfg.TTL), Payload: payload,
-		}, e)
+		sent += p.Sent
 	}
 	return sent
+}
+
+// datagrams are those of a packet. It panics where Count and the pieces do not
+// say the same, which is the caller's fault.
+func datagrams(p *underlay.Packet) [][]byte {
+	all := slices.Concat(p.Data...)
+	if p.Segment == 0 {
+		if p.Count != 1 {
+			panic(fmt.Sprintf("%d datagrams without a segment length", p.Count))
+		}
+		return [][]byte{all}
+	}
+	var out [][]byte
+	for d := range slices.Chunk(all, p.Segment) {
+		out = append(out, d)
+	}
+	if len(out) != p.Count || p.Count > underlay.MaxTrain || len(all) > underlay.MaxTrainLen {
+		panic(fmt.Sprintf("a train of %d datagrams and %d bytes that says it has %d", len(out), len(all), p.Count))
+	}
+	return out
 }
 
 // refuse counts a packet of n bytes, and says why it cannot be sent.

@@ -1,0 +1,48 @@
+package tap
+
+import "strings"
+
+// Offload is a set of what a device does beyond plain frames whose checksums are
+// complete.
+type Offload uint8
+
+const (
+	// Checksum: frames with a partial checksum (frame.NeedsCsum) are read and
+	// taken.
+	Checksum Offload = 1 << iota
+	// ReadTSO and ReadUSO: the kernel side hands over super-frames of TCP and of
+	// UDP unsplit.
+	ReadTSO
+	ReadUSO
+	// WriteTSO and WriteUSO: Write takes super-frames of TCP and of UDP.
+	WriteTSO
+	WriteUSO
+
+	// All is everything there is.
+	All = Checksum | ReadTSO | ReadUSO | WriteTSO | WriteUSO
+)
+
+var offloadNames = []string{"csum", "tso", "uso", "tcp-gro", "udp-gro"}
+
+// Names are the words for users, of those in the set.
+func (o Offload) Names() []string {
+	names := []string{}
+	for i, n := range offloadNames {
+		if o&(1<<i) != 0 {
+			names = append(names, n)
+		}
+	}
+	return names
+}
+
+// String is Names on one line, for logs.
+func (o Offload) String() string { return strings.Join(o.Names(), " ") }
+
+// complete takes out what cannot be without the rest: a super-frame has a
+// partial checksum.
+func (o Offload) complete() Offload {
+	if o&Checksum == 0 {
+		return 0
+	}
+	return o
+}

@@ -1,0 +1,126 @@
+package tap
+
+import (
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"unsafe"
+
+	"github.com/uvtep/uvtep/internal/frame"
+	"github.com/uvtep/uvtep/internal/offload"
+	"golang.org/x/sys/unix"
+)
+
+// vnetQueue is one queue of a TAP device whose frames have a virtio header in
+// front. Its system calls are raw for the same reason as those of queue.
+type vnetQueue struct {
+	fd      int
+	offload *atomic.Uint32 // the device's
+
+	mu     sync.Mutex // of what Write needs: several workers may write
+	header [offload.HeaderLen]byte
+	iovecs [2 + offload.MaxParts]unix.Iovec
+}
+
+func newVnetQueue(fd int, of *atomic.Uint32) *vnetQueue {
+	q := &vnetQueue{fd: fd, offload: of}
+	q.iovecs[0].Base = &q.header[0]
+	q.iovecs[0].SetLen(len(q.header))
+	return q
+}
+
+// readBudget is how many bytes are read before they are carried on: about half
+// of a second-level cache.
+const readBudget = 512 << 10
+
+// Fd implements Queue.
+func (q *vnetQueue) Fd() int { return q.fd }
+
+// Read implements Queue.
+func (q *vnetQueue) Read(b *frame.Batch) (int, error) {
+	bytes := 0
+	for n := 0; ; {
+		f := b.Next()
+		if f == nil || bytes > readBudget {
+			return n, nil
+		}
+		buf := f.BufferAfter(offload.HeaderLen)
+		r, _, errno := syscall.RawSyscall(unix.SYS_READ, uintptr(q.fd),
+			uintptr(unsafe.Pointer(unsafe.SliceData(buf))), uintptr(len(buf)))
+		switch errno {
+		case 0:
+			switch size := int(r) - offload.HeaderLen; {
+			case size < 0: // no frame at all
+				continue
+			case int(r) < len(buf):
+				b.Commit(size)
+				f.Offload = offload.Get(buf)
+				bytes += size
+			default:
+				// The kernel cuts off what does not fit and does not tell.
+				b.Commit(0)
+				f.Drop(frame.TooBig)
+			}
+			n++
+		case unix.EINTR:
+		case unix.EAGAIN:
+			return n, nil
+		case unix.EBADFD, unix.ENODEV:
+			return n, ErrGone
+		default:
+			return n, errno
+		}
+	}
+}
+
+// Write implements Queue.
+func (q *vnetQueue) Write(frames []*frame.Frame) int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	sent := 0
+	for _, f := range frames {
+		if errno := q.write(f); errno == 0 {
+			sent++
+		} else {
+			f.Drop(reason(errno))
+			if errno == unix.EINVAL {
+				q.degrade(f.Offload)
+			}
+		}
+	}
+	return sent
+}
+
+func (q *vnetQueue) write(f *frame.Frame) syscall.Errno {
+	offload.Put(q.header[:], f.Offload)
+	b := f.Bytes()
+	q.iovecs[1].Base = unsafe.SliceData(b)
+	q.iovecs[1].SetLen(len(b))
+	n := 2
+	for _, p := range f.Parts {
+		q.iovecs[n].Base = unsafe.SliceData(p)
+		q.iovecs[n].SetLen(len(p))
+		n++
+	}
+	for {
+		_, _, errno := syscall.RawSyscall(unix.SYS_WRITEV, uintptr(q.fd), uintptr(unsafe.Pointer(&q.iovecs[0])), uintptr(n))
+		if errno != unix.EINTR {
+			return errno
+		}
+	}
+}
+
+// degrade takes back an offload that the kernel refuses although it said that it
+// has it, as some do.
+func (q *vnetQueue) degrade(o frame.Offload) {
+	var of Offload
+	switch o.GSO &^ frame.GSOECN {
+	case frame.GSOTCPv4, frame.GSOTCPv6:
+		of = WriteTSO
+	case frame.GSOUDPL4:
+		of = WriteUSO
+	default:
+		return
+	}
+	q.offload.And(^uint32(of))
+}
