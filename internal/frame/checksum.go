@@ -20,10 +20,18 @@ func Sum(b []byte, sum uint64) uint64 {
 		b = b[n:]
 	}
 	var carry uint64
-	for len(b) >= 16 {
+	for len(b) >= 32 {
 		words, carry = bits.Add64(words, binary.LittleEndian.Uint64(b), 0)
 		words, carry = bits.Add64(words, binary.LittleEndian.Uint64(b[8:]), carry)
-		words += carry // does not overflow: a sum that did is at most 2^64-2
+		words, carry = bits.Add64(words, binary.LittleEndian.Uint64(b[16:]), carry)
+		words, carry = bits.Add64(words, binary.LittleEndian.Uint64(b[24:]), carry)
+		words += carry // a sum that carries is at most 2^64-2: this does not
+		b = b[32:]
+	}
+	if len(b) >= 16 {
+		words, carry = bits.Add64(words, binary.LittleEndian.Uint64(b), 0)
+		words, carry = bits.Add64(words, binary.LittleEndian.Uint64(b[8:]), carry)
+		words += carry
 		b = b[16:]
 	}
 	if len(b) >= 8 {

@@ -8,7 +8,7 @@ import (
 // blockLen is the length of what sumBlocks takes as one, bytes.
 const blockLen = 64
 
-// lastWord is the 1 to 7 bytes of b as a little-endian word.
+// lastWord is the up to 7 bytes of b as a little-endian word.
 func lastWord(b []byte) (w uint64) {
 	at := 0
 	if len(b) >= 4 {
@@ -41,7 +41,7 @@ func sumBlocksPortably(b []byte) uint64 {
 		block, carry = bits.Add64(block, binary.LittleEndian.Uint64(b[40:]), carry)
 		block, carry = bits.Add64(block, binary.LittleEndian.Uint64(b[48:]), carry)
 		block, carry = bits.Add64(block, binary.LittleEndian.Uint64(b[56:]), carry)
-		// A sum that carries is at most 2^64-2: adding the carry does not carry.
+		// A sum that carries is at most 2^64-2: adding the carry does not.
 		sum, c = bits.Add64(sum, block+carry, 0)
 		sum += c
 		b = b[blockLen:]
