@@ -167,11 +167,23 @@ func TestAllFragmentsOfAPacketHaveOneHash(t *testing.T) {
 	}
 }
 
+// farAway is a UDP datagram whose header begins at byte 65546.
+func farAway() []byte {
+	b := make([]byte, 0, frame.MaxLen)
+	b = append(b, make([]byte, 12)...)
+	for len(b) < 65524 {
+		b = append(b, 0x81, 0, 0, 1)
+	}
+	b = append(b, 0x08, 0x00, 0x45, 0, 0, 28, 0, 0, 0, 0, 64, 17, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2)
+	return append(b, 0, 1, 0, 2, 0, 8, 0, 0)
+}
+
 func FuzzParse(f *testing.F) {
 	f.Add([]byte{})                                                                // nothing
 	f.Add(bytes.Repeat([]byte{0x81, 0}, 40))                                       // tags without end
 	f.Add(append(make([]byte, 12), 0x08, 0x00, 0x4f))                              // an IPv4 header that stops
 	f.Add(append(append(make([]byte, 12), 0x86, 0xdd, 0x60), make([]byte, 39)...)) // hop-by-hop without a body
+	f.Add(farAway())                                                               // a transport header behind 64 KiB of tags
 	for range 8 {
 		f.Add(random(f))
 	}

@@ -2,6 +2,7 @@ package frame
 
 import (
 	"encoding/binary"
+	"math"
 	"math/bits"
 )
 
@@ -153,7 +154,8 @@ func (i *Info) parseIPv6(b []byte, at int) {
 }
 
 // setL4 keeps the transport header's offset if all of the header is there: n
-// bytes are left in the packet.
+// bytes are left in the packet. Behind thousands of tags it can be too far off to
+// be told.
 func (i *Info) setL4(at, n int) {
 	need := 0
 	switch i.Proto {
@@ -162,7 +164,7 @@ func (i *Info) setL4(at, n int) {
 	case ProtoUDP, ProtoICMP, ProtoICMPv6:
 		need = 8
 	}
-	if need > 0 && n >= need {
+	if need > 0 && n >= need && at <= math.MaxUint16 {
 		i.L4 = uint16(at)
 	}
 }
