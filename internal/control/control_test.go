@@ -79,6 +79,10 @@ func (f *fake) AddPeer(vni encap.VNI, a netip.Addr) error {
 func (f *fake) DeletePeer(vni encap.VNI, a netip.Addr) error {
 	return f.note("delete peer", vni, a)
 }
+func (f *fake) AddPort(vni encap.VNI, p control.NewPort) error { return f.note("add port", vni, p) }
+func (f *fake) DeletePort(vni encap.VNI, name string) error {
+	return f.note("delete port", vni, name)
+}
 func (f *fake) ReleaseLease(vni encap.VNI, a netip.Addr) error {
 	return f.note("release lease", vni, a)
 }
@@ -169,6 +173,9 @@ func TestAClientChangesADaemon(t *testing.T) {
 	}
 	check(c.AddPeer(ctx, vni, dst6), "add peer", vni, dst6)
 	check(c.DeletePeer(ctx, vni, dst), "delete peer", vni, dst)
+	p := control.NewPort{TAP: "tap0", NetNS: "/run/netns/g", Rename: "eth0", MAC: ptr(mac), Bridge: "br0", Isolated: true, MaxMACs: 3}
+	check(c.AddPort(ctx, vni, p), "add port", vni, p)
+	check(c.DeletePort(ctx, vni, "a/b?c"), "delete port", vni, "a/b?c")
 	check(c.ReleaseLease(ctx, vni, ip), "release lease", vni, ip)
 	r := control.Reservation{MAC: ptr(mac), Hostname: "web1"}
 	check(c.ReserveLease(ctx, vni, ip, r), "reserve lease", vni, ip, r)
@@ -359,8 +366,8 @@ func TestTheDescriptionNamesEveryOperation(t *testing.T) {
 			ids++
 		}
 	}
-	if ids != 15 || doc.Info.Version != "1.2.3" {
-		t.Errorf("%d operations, version %s; want 15 of version 1.2.3", ids, doc.Info.Version)
+	if ids != 17 || doc.Info.Version != "1.2.3" {
+		t.Errorf("%d operations, version %s; want 17 of version 1.2.3", ids, doc.Info.Version)
 	}
 	if bytes.Contains(w.Body.Bytes(), []byte("unpkg")) {
 		t.Error("the description loads from elsewhere")
