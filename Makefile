@@ -1,11 +1,23 @@
 GO ?= go
 
-.PHONY: all build test deps lint unit race clean
+.PHONY: all build demo test deps lint unit race clean
 
 all: build
 
+# What git knows of this tree, told to the program. Empty where there is no git.
+VERSION := $(shell git describe --tags --dirty 2>/dev/null)
+COMMIT := $(shell git describe --always --exclude='*' --abbrev=12 --dirty 2>/dev/null)
+
+# One static binary, the same from every checkout of a commit.
 build:
-	CGO_ENABLED=0 $(GO) build ./...
+	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false \
+	  -ldflags '-s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)' -o bin/uvtep ./cmd/uvtep
+
+# The main job, shown: two hosts, four guests, two segments with the same
+# addresses. KEEP=1 leaves it running and says how to look around.
+demo: build
+	@sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
+	$$sudo env $${NO_COLOR:+NO_COLOR=1} bin/uvtep lab demo $(if $(filter-out 0 no,$(KEEP)),--keep)
 
 # Everything that has to pass: lint, then the tests, then again with the race
 # detector where goroutines meet.
