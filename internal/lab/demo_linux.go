@@ -143,12 +143,16 @@ func (w *witness) ping(ctx context.Context, r *Report, say func(string, ...any))
 	if err != nil {
 		return err
 	}
+	if n == 0 {
+		say("no two guests are in one segment")
+		return nil
+	}
 	all := Summarize(r.Pings)
 	say("%s, %d of %d back, %s on average", count(n, "pair"), all.Received, all.Sent, Milliseconds(all.Avg()))
 	return nil
 }
 
-func (w *witness) ask(ctx context.Context, r *Report, say func(string, ...any)) error {
+func (w *witness) ask(ctx context.Context, _ *Report, say func(string, ...any)) error {
 	n, err := w.talk(ctx, say, func(ctx context.Context, _ int, p pair) error {
 		answers, err := guest.Ask(ctx, p.from.NetNS, p.to.Lease.Address.Addr(), w.lab.tag(p.from.VNI), askTries, askWindow)
 		if err != nil {
@@ -159,8 +163,9 @@ func (w *witness) ask(ctx context.Context, r *Report, say func(string, ...any)) 
 	if err != nil {
 		return err
 	}
-	r.Asked = n
-	say("%s, each from the own segment", count(n, "answer"))
+	if n > 0 {
+		say("%s, each from the own segment", count(n, "answer"))
+	}
 	return nil
 }
 

@@ -49,6 +49,8 @@ type Lab struct {
 	VNIs   []uint32     `json:"vnis"`
 	Hosts  []*Host      `json:"hosts"`
 	Guests []*Guest     `json:"guests"`
+
+	full uint64 // neighboursFull when it was begun
 }
 
 // What a lab can be in.
@@ -176,11 +178,14 @@ func (l *Lab) vniList() string {
 	return shortList(words)
 }
 
-// Milliseconds is a time as people compare them: 0.42 ms, 12 ms.
+// Milliseconds is a time as people compare them: 0.42 ms, 11.3 ms, 250 ms.
 func Milliseconds(d time.Duration) string {
 	ms := float64(d) / float64(time.Millisecond)
-	if ms < 9.95 {
+	switch {
+	case ms < 0.995:
 		return fmt.Sprintf("%.2f ms", ms)
+	case ms < 99.95:
+		return fmt.Sprintf("%.1f ms", ms)
 	}
 	return fmt.Sprintf("%.0f ms", ms)
 }

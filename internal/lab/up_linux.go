@@ -64,7 +64,7 @@ func claim(o Options) (*Lab, error) {
 	} else if err != nil {
 		return nil, fmt.Errorf("%s: %w", l, err)
 	}
-	l.Run = rand.Uint32()
+	l.Run, l.full = rand.Uint32(), neighboursFull()
 	if err := l.save(); err != nil {
 		return nil, errors.Join(err, os.RemoveAll(l.Dir))
 	}
@@ -79,6 +79,8 @@ func (l *Lab) exists() error {
 func (l *Lab) abandon(ctx context.Context, p *progress, err error) error {
 	if ctx.Err() != nil {
 		err = fmt.Errorf("%s: %w", l, ErrInterrupted)
+	} else {
+		err = l.explain(err)
 	}
 	return errors.Join(err, p.step(context.WithoutCancel(ctx), takeDown, l.down))
 }

@@ -29,12 +29,8 @@ func (s *Screen) Report(r *lab.Report) {
 func (s *Screen) Verdict(r *lab.Report, took time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	segments := "its segment"
-	if len(r.Lab.VNIs) > 1 {
-		segments = "its own segment and nobody of another"
-	}
-	s.printf("\n%s %s %s\n", good.Render("✓"),
-		bold.Render(fmt.Sprintf("All %d guests got their address; each reaches %s.", len(r.Lab.Guests), segments)),
+	s.printf("\n%s %s  %s\n", good.Render("✓"),
+		bold.Render(fmt.Sprintf("%d guests have their address and reach their own segment, nobody else", len(r.Lab.Guests))),
 		faint.Render(Elapsed(took)))
 }
 
@@ -66,7 +62,7 @@ func addresses(l *lab.Lab) string {
 		}
 		rows = append(rows, []string{
 			name(l, g), g.Host, g.MAC, g.Lease.Address.Addr().String(), g.Lease.Server.String(),
-			fmt.Sprint(g.Lease.Tries), lab.Milliseconds(g.Lease.Took),
+			fmt.Sprint(g.Lease.Tries), fmt.Sprintf("%.1f ms", g.Lease.Took.Seconds()*1000),
 		})
 	}
 	return heading("Addresses", fmt.Sprintf("by DHCP from the responder on %s, %s", l.Hosts[0].Name, lasts)) +
@@ -86,7 +82,11 @@ func roundTrips(r *lab.Report) string {
 	if len(r.Pings) == 0 {
 		return ""
 	}
-	text := heading("Pings", "every guest to every other one of its segment")
+	to := "every other one of its segment"
+	if !r.Everyone() {
+		to = "the next few of its segment"
+	}
+	text := heading("Pings", "every guest to "+to)
 	if len(r.Pings) > most {
 		return text + roundTripsBySegment(r)
 	}
@@ -119,7 +119,8 @@ func roundTripsBySegment(r *lab.Report) string {
 	return table("  ", []column{{"VNI", true}, {"PAIRS", true}, {"BACK", true}, {"MIN", true}, {"AVG", true}, {"MAX ms", true}}, rows)
 }
 
-func milliseconds(d time.Duration) string { return strings.TrimSuffix(lab.Milliseconds(d), " ms") }
+// milliseconds is a number of them, to stand in a column.
+func milliseconds(d time.Duration) string { return fmt.Sprintf("%.2f", d.Seconds()*1000) }
 
 func frames(r *lab.Report) string {
 	var rows [][]string
@@ -128,7 +129,7 @@ func frames(r *lab.Report) string {
 			name(r.Lab, a.Guest), fmt.Sprint(a.Frames), fmt.Sprint(a.Own), fmt.Sprint(a.Foreign), fmt.Sprint(a.Unmarked),
 		})
 	}
-	return heading("Frames", "that arrived, by the mark of the VNI where they were sent; ARP has none") +
+	return heading("Frames", "that arrived at each guest, by the VNI that their sender marked them with") +
 		table("  ", []column{{"GUEST", false}, {"ALL", true}, {"OWN VNI", true}, {"ANOTHER VNI", true}, {"UNMARKED", true}}, rows)
 }
 
@@ -138,12 +139,13 @@ func fdb(l *lab.Lab, f lab.HostFDB) string {
 		vni := uint32(e.VNI)
 		who := ""
 		for _, g := range l.Guests {
-			if g.VNI == vni && g.MAC == e.MAC.String() {
+			switch mac := e.MAC.String(); {
+			case g.VNI != vni:
+			case g.MAC == mac:
 				who = name(l, g)
+			case g.Lease.ServerMAC.String() == mac:
+				who = "DHCP responder"
 			}
-		}
-		if e.State == "self" {
-			who = "the responder"
 		}
 		rows = append(rows, []string{hue(l, vni).Render(e.VNI.String()), e.MAC.String(), who, lab.Behind(e), e.State})
 	}

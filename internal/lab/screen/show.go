@@ -15,7 +15,7 @@ func (s *Screen) Show(l *lab.Lab) {
 		s.printf("%s is %s: a crash left parts of it; take them down with uvtep lab down%s\n", l, bad.Render(l.State), l.NameFlag())
 		return
 	}
-	s.printf("%s is %s; guests in %s, in every VNI; underlay MTU %d, UDP port %d\n\n", bold.Render(l.String()), l.State, l.Subnet, l.MTU, l.Port)
+	s.printf("%s is %s: guests in %s, underlay MTU %d, UDP port %d\n\n", bold.Render(l.String()), l.State, l.Subnet, l.MTU, l.Port)
 	var rows [][]string
 	for _, h := range l.Hosts {
 		daemon := bad.Render("ended: see " + h.Log)
@@ -54,7 +54,7 @@ func (s *Screen) LookAround(l *lab.Lab, program string) {
 	lines = append(lines,
 		command("exec", last+" -- uvtep show fdb"),
 		command("exec", l.Hosts[0].Name+" -- uvtep show leases"),
-		command("exec", fmt.Sprintf("%s -- tcpdump -ni eth0 udp port %d", last, l.Port)),
+		command("exec", l.Guests[0].Name+" -- sh"),
 		command("down", ""),
 	)
 	s.print(heading("Look around", "it stays up until it is taken down"))
