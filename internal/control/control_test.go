@@ -15,7 +15,9 @@ import (
 	"path/filepath"
 	"reflect"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -345,6 +347,46 @@ func TestOnlyALoopbackAddressIsListenedOn(t *testing.T) {
 		!strings.Contains(err.Error(), "address already in use") {
 		t.Errorf("got %v", err)
 	}
+}
+
+// pipes is a listener of connections in memory.
+type pipes struct {
+	conns  chan net.Conn
+	closed chan struct{}
+	once   sync.Once
+}
+
+func (p *pipes) Accept() (net.Conn, error) {
+	select {
+	case c := <-p.conns:
+		return c, nil
+	case <-p.closed:
+		return nil, net.ErrClosed
+	}
+}
+func (p *pipes) Close() error   { p.once.Do(func() { close(p.closed) }); return nil }
+func (p *pipes) Addr() net.Addr { return &net.UnixAddr{Name: "pipe", Net: "unix"} }
+
+func TestWhoConnectsAndAsksNothingDoesNotHoldUpTheEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		p := &pipes{conns: make(chan net.Conn), closed: make(chan struct{})}
+		done := make(chan error, 1)
+		go func() { done <- control.Serve(ctx, p, control.Handler(&fake{}, "1.2.3"), quiet) }()
+		mine, theirs := net.Pipe()
+		defer mine.Close()
+		p.conns <- theirs
+		synctest.Wait()
+		start := time.Now()
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		// By the clock of the bubble, which stands still while anyone works.
+		if d := time.Since(start); d > 500*time.Millisecond {
+			t.Errorf("the end came after %v", d)
+		}
+	})
 }
 
 func TestTheDescriptionNamesEveryOperation(t *testing.T) {
