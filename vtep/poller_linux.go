@@ -136,9 +136,11 @@ func (p *poller) wait() []*source {
 	list := *p.byIndex.Load()
 	for _, e := range p.events[:n] {
 		if e.Fd < 0 {
-			p.woken.Store(false)
+			// In this order: a wake that comes in between finds woken set and
+			// writes nothing, and what it wakes for is looked at below.
 			var b [8]byte
 			_, _ = unix.Read(p.wakefd, b[:])
+			p.woken.Store(false)
 			continue
 		}
 		if s := list[e.Fd]; s != nil {
