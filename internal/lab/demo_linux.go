@@ -202,11 +202,16 @@ func (w *witness) shout(ctx context.Context, r *Report, say func(string, ...any)
 	var total uint64
 	for i, g := range w.lab.Guests {
 		a := Arrived{g, w.sniffers[i].Seen()}
-		if err := a.check(w.lab.Run, want(g)); err != nil {
+		if err := a.checkOrigin(w.lab.Run); err != nil {
 			return err
 		}
 		total += a.Frames
 		r.Seen = append(r.Seen, a)
+	}
+	for _, a := range r.Seen {
+		if err := a.checkBroadcasts(want(a.Guest)); err != nil {
+			return err
+		}
 	}
 	say("%s, none of another segment", count(int(total), "frame"))
 	return nil

@@ -10,9 +10,6 @@ import (
 	"github.com/uvtep/uvtep/internal/lab"
 )
 
-// most is how many rows a table may have before it is told in fewer.
-const most = 24
-
 // Report shows what a demo run found.
 func (s *Screen) Report(r *lab.Report) {
 	s.mu.Lock()
@@ -21,7 +18,7 @@ func (s *Screen) Report(r *lab.Report) {
 	s.print(roundTrips(r))
 	s.print(frames(r))
 	for _, f := range r.FDBs {
-		s.print(fdb(r.Lab, f))
+		s.print(entries(r.Lab, f))
 	}
 }
 
@@ -31,7 +28,7 @@ func (s *Screen) Verdict(r *lab.Report, took time.Duration) {
 	defer s.mu.Unlock()
 	s.printf("\n%s %s  %s\n", good.Render("✓"),
 		bold.Render(fmt.Sprintf("%d guests have their address and reach their own segment, nobody else", len(r.Lab.Guests))),
-		faint.Render(Elapsed(took)))
+		faint.Render(elapsed(took)))
 }
 
 func heading(title, about string) string {
@@ -66,7 +63,7 @@ func addresses(l *lab.Lab) string {
 		})
 	}
 	return heading("Addresses", fmt.Sprintf("by DHCP from the responder on %s, %s", l.Hosts[0].Name, lasts)) +
-		table("  ", []column{{"GUEST", false}, {"HOST", false}, {"MAC", false}, {"ADDRESS", false}, {"FROM", false}, {"TRY", true}, {"IN", true}}, rows)
+		short([]column{{"GUEST", false}, {"HOST", false}, {"MAC", false}, {"ADDRESS", false}, {"FROM", false}, {"TRY", true}, {"IN", true}}, rows)
 }
 
 // days is a lease's duration, which is whole days or less than one.
@@ -87,7 +84,7 @@ func roundTrips(r *lab.Report) string {
 		to = "the next few of its segment"
 	}
 	text := heading("Pings", "every guest to "+to)
-	if len(r.Pings) > most {
+	if len(r.Pings) > mostRows {
 		return text + roundTripsBySegment(r)
 	}
 	var rows [][]string
@@ -97,7 +94,7 @@ func roundTrips(r *lab.Report) string {
 			fmt.Sprintf("%d of %d", p.Received, p.Sent), milliseconds(p.Min), milliseconds(p.Avg()), milliseconds(p.Max),
 		})
 	}
-	return text + table("  ", []column{{"FROM", false}, {"TO", false}, {"ADDRESS", false}, {"BACK", true}, {"MIN", true}, {"AVG", true}, {"MAX ms", true}}, rows)
+	return text + short([]column{{"FROM", false}, {"TO", false}, {"ADDRESS", false}, {"BACK", true}, {"MIN", true}, {"AVG", true}, {"MAX ms", true}}, rows)
 }
 
 // roundTripsBySegment sums up where there are many guests.
@@ -116,7 +113,7 @@ func roundTripsBySegment(r *lab.Report) string {
 			fmt.Sprintf("%d of %d", s.Received, s.Sent), milliseconds(s.Min), milliseconds(s.Avg()), milliseconds(s.Max),
 		})
 	}
-	return table("  ", []column{{"VNI", true}, {"PAIRS", true}, {"BACK", true}, {"MIN", true}, {"AVG", true}, {"MAX ms", true}}, rows)
+	return short([]column{{"VNI", true}, {"PAIRS", true}, {"BACK", true}, {"MIN", true}, {"AVG", true}, {"MAX ms", true}}, rows)
 }
 
 // milliseconds is a number of them, to stand in a column.
@@ -129,11 +126,11 @@ func frames(r *lab.Report) string {
 			name(r.Lab, a.Guest), fmt.Sprint(a.Frames), fmt.Sprint(a.Own), fmt.Sprint(a.Foreign), fmt.Sprint(a.Unmarked),
 		})
 	}
-	return heading("Frames", "that arrived at each guest, by the VNI that their sender marked them with") +
-		table("  ", []column{{"GUEST", false}, {"ALL", true}, {"OWN VNI", true}, {"ANOTHER VNI", true}, {"UNMARKED", true}}, rows)
+	return heading("Frames", "that arrived at each guest, by the VNI their sender marked them with") +
+		short([]column{{"GUEST", false}, {"ALL", true}, {"OWN VNI", true}, {"ANOTHER VNI", true}, {"UNMARKED", true}}, rows)
 }
 
-func fdb(l *lab.Lab, f lab.HostFDB) string {
+func entries(l *lab.Lab, f lab.HostFDB) string {
 	var rows [][]string
 	for _, e := range f.Entries {
 		vni := uint32(e.VNI)
@@ -149,11 +146,6 @@ func fdb(l *lab.Lab, f lab.HostFDB) string {
 		}
 		rows = append(rows, []string{hue(l, vni).Render(e.VNI.String()), e.MAC.String(), who, lab.Behind(e), e.State})
 	}
-	more := ""
-	if len(rows) > most {
-		more = faint.Render(fmt.Sprintf("  … %d more", len(rows)-most)) + "\n"
-		rows = rows[:most]
-	}
 	return heading("FDB of "+f.Host.Name, "at "+f.Host.Underlay.Addr().String()) +
-		table("  ", []column{{"VNI", true}, {"MAC", false}, {"WHO", false}, {"WHERE", false}, {"STATE", false}}, rows) + more
+		short([]column{{"VNI", true}, {"MAC", false}, {"WHO", false}, {"WHERE", false}, {"STATE", false}}, rows)
 }

@@ -137,15 +137,15 @@ func (s *Screen) draw() {
 
 // line is a step in one line; its detail starts at column 38, and has room for 41.
 func line(mark string, step lab.Step, took time.Duration) string {
-	text := fmt.Sprintf("  %s  %s  %-21s", mark, faint.Render(fmt.Sprintf("%7s", Elapsed(took))), step.Name)
-	if step.Detail != "" {
-		text += "  " + faint.Render(step.Detail)
+	clock := faint.Render(fmt.Sprintf("%7s", elapsed(took)))
+	if step.Detail == "" {
+		return fmt.Sprintf("  %s  %s  %s", mark, clock, step.Name)
 	}
-	return text
+	return fmt.Sprintf("  %s  %s  %-21s  %s", mark, clock, step.Name, faint.Render(step.Detail))
 }
 
-// Elapsed is how long a step took: 84 ms, 1.25 s.
-func Elapsed(d time.Duration) string {
+// elapsed is how long a step took: 84 ms, 1.25 s.
+func elapsed(d time.Duration) string {
 	if d < time.Second {
 		return fmt.Sprintf("%d ms", d.Milliseconds())
 	}

@@ -1,6 +1,7 @@
 package screen
 
 import (
+	"fmt"
 	"strings"
 
 	"charm.land/lipgloss/v2"
@@ -10,6 +11,18 @@ import (
 type column struct {
 	name  string
 	right bool
+}
+
+// mostRows is how long a table of a report may be; "uvtep show" has it all.
+const mostRows = 24
+
+// short is a table of a report, cut where it is too long.
+func short(cols []column, rows [][]string) string {
+	const indent = "  "
+	if len(rows) <= mostRows {
+		return table(indent, cols, rows)
+	}
+	return table(indent, cols, rows[:mostRows]) + indent + faint.Render(fmt.Sprintf("… %d more", len(rows)-mostRows)) + "\n"
 }
 
 // table is rows of cells below a heading, aligned, two blanks apart. Cells may
