@@ -129,7 +129,14 @@ func (p *poller) wake() {
 // that have. The slice is good until the next call.
 func (p *poller) wait() []*source {
 	p.ready = p.ready[:0]
-	n, err := unix.EpollWait(p.epfd, p.events[:], -1)
+	timeout := -1
+	for _, s := range *p.mem.Load() {
+		if s != nil && s.ready.Load() {
+			timeout = 0
+			break
+		}
+	}
+	n, err := unix.EpollWait(p.epfd, p.events[:], timeout)
 	if err != nil {
 		n = 0 // EINTR
 	}

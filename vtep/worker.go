@@ -86,7 +86,6 @@ func (w *worker) serve(s *source) {
 	}
 	if s.r.Fd() < 0 { // it notified once; there may be more
 		s.ready.Store(true)
-		w.poll.wake()
 	}
 	frames := w.batch.Frames[:w.batch.N]
 	w.batches.add(1)
