@@ -12,7 +12,7 @@ func (s *Screen) Show(l *lab.Lab) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if l.State == lab.StateBroken {
-		s.printf("%s is %s: a crash left parts of it; uvtep lab down%s takes them down\n", l, bad.Render(l.State), l.NameFlag())
+		s.printf("%s is %s: a crash left parts; uvtep lab down%s takes them down\n", l, bad.Render(l.State), l.NameFlag())
 		return
 	}
 	s.printf("%s is %s: guests in %s, underlay MTU %d, UDP port %d\n\n", bold.Render(l.String()), l.State, l.Subnet, l.MTU, l.Port)
