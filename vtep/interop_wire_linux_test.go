@@ -66,6 +66,12 @@ func newBench(t *testing.T, base vtep.Config, u family, configure func(*vtep.Con
 		b.a.attach(t, b.s, g, vtep.PortConfig{Name: name, MAC: mac})
 		*to = &station{NS: g, mac: mac, ip: fmt.Sprintf("192.168.100.%d", i+1), seen: sniff(t, g, "eth0"), out: inject(t, g, "eth0")}
 	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("the switch counted %+v\nports %+v\npeers %+v\n%s%s", b.a.v.Stats(), b.s.Ports(), b.s.Peers(),
+				na.Exec("ip", "-s", "link"), na.Exec("ss", "-uanm"))
+		}
+	})
 	return b
 }
 
