@@ -24,20 +24,20 @@ func labCommand() *cobra.Command {
 }
 
 func labNameFlag(f *pflag.FlagSet) *string {
-	return f.String("name", "lab", "tells labs apart: letters and digits")
+	return f.String("name", "lab", "`NAME` of the lab: letters and digits")
 }
 
 // labFlags adds what a lab is made of.
 func labFlags(f *pflag.FlagSet, vnis ...encap.VNI) func() (lab.Options, error) {
 	var o lab.Options
 	list := vniList(vnis)
-	f.StringVar(&o.Name, "name", "lab", "tells labs apart: letters and digits")
-	f.IntVar(&o.Hosts, "hosts", 2, "VTEP hosts")
-	f.IntVar(&o.Guests, "guests", 2, "guests of each VNI, spread over the hosts in turn")
+	f.StringVar(&o.Name, "name", "lab", "`NAME` of the lab: letters and digits")
+	f.IntVar(&o.Hosts, "hosts", 2, "make `N` VTEP hosts")
+	f.IntVar(&o.Guests, "guests", 2, "make `N` guests of each VNI, spread over the hosts in turn")
 	f.Var(&list, "vni", "segments; may be repeated, or a list with commas")
-	f.TextVar(&o.Subnet, "subnet", netip.MustParsePrefix(lab.DefaultSubnet), "of the guests, the same in every VNI")
-	f.Uint16Var(&o.Port, "port", encap.Port, "UDP port of the tunnel")
-	f.IntVar(&o.MTU, "mtu", 1500, "MTU of the underlay")
+	f.TextVar(&o.Subnet, "subnet", netip.MustParsePrefix(lab.DefaultSubnet), "subnet `CIDR` of the guests, the same in every VNI")
+	f.Uint16Var(&o.Port, "port", encap.Port, "UDP port `N` of the tunnel")
+	f.IntVar(&o.MTU, "mtu", 1500, "underlay MTU of `N` bytes")
 	f.BoolVar(&o.IPv6, "ipv6", false, "IPv6 underlay")
 	return func() (lab.Options, error) {
 		for _, name := range []string{"hosts", "guests", "port", "mtu"} {
@@ -76,7 +76,7 @@ func (l *vniList) Set(s string) error {
 	return nil
 }
 
-func (*vniList) Type() string { return "N,…" }
+func (*vniList) Type() string { return "N,N" }
 
 // labContext also ends when the terminal goes away or nobody reads the output
 // any longer: a lab must be taken down then too.

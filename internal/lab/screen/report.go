@@ -10,6 +10,9 @@ import (
 	"github.com/uvtep/uvtep/internal/lab"
 )
 
+// mostFDBs is how many hosts' FDBs a report has.
+const mostFDBs = 4
+
 // Report shows what a demo run found.
 func (s *Screen) Report(r *lab.Report) {
 	s.mu.Lock()
@@ -17,7 +20,11 @@ func (s *Screen) Report(r *lab.Report) {
 	s.print(addresses(r.Lab))
 	s.print(roundTrips(r))
 	s.print(frames(r))
-	for _, f := range r.FDBs {
+	for i, f := range r.FDBs {
+		if i == mostFDBs {
+			s.print("\n" + faint.Render(fmt.Sprintf("… and the FDBs of %d more hosts, which agree", len(r.FDBs)-i)) + "\n")
+			break
+		}
 		s.print(entries(r.Lab, f))
 	}
 }

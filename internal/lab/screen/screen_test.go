@@ -128,6 +128,9 @@ func TestALargeDemoIsToldInShort(t *testing.T) {
 	}
 	r.Pings = append(r.Pings, r.Pings[0])
 	r.FDBs[0].Entries = append(r.FDBs[0].Entries, r.FDBs[0].Entries[0])
+	for range 5 {
+		r.FDBs = append(r.FDBs, demo().FDBs[0])
+	}
 	golden(t, "large.txt", shown(t, nil, func(s *Screen) { s.Report(r) }))
 }
 
