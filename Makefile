@@ -1,38 +1,60 @@
 GO ?= go
 
-.PHONY: all build test deps lint unit race clean
+.PHONY: all build demo test deps lint cross unit race bench clean
 
 all: build
 
-build:
-	CGO_ENABLED=0 $(GO) build ./...
+# What git knows of this tree, told to the program. Empty where there is no git.
+VERSION := $(shell git describe --tags --dirty 2>/dev/null)
+COMMIT := $(shell git describe --always --exclude='*' --abbrev=12 --dirty 2>/dev/null)
 
-# Everything that has to pass: lint, then the tests, then again with the race
-# detector where goroutines meet.
-test: deps lint unit race
+# One static binary, the same from every checkout of a commit.
+build:
+	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false \
+	  -ldflags '-s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)' -o bin/uvtep ./cmd/uvtep
+
+# The main job, shown: two hosts, four guests, two segments with the same
+# addresses. KEEP=1 leaves it running and says how to look around.
+demo: build
+	@sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
+	$$sudo env $${NO_COLOR:+NO_COLOR=1} bin/uvtep lab demo $(if $(filter-out 0 no,$(KEEP)),--keep)
+
+# Everything that has to pass: lint, then all tests, then all but the long ones
+# again with the race detector. What was skipped, and why, stands at the end.
+test: deps lint cross
+	$(GO) run ./internal/testreport "$(UNIT)" "$(RACE)"
+
+UNIT = -count=1 ./...
+RACE = -count=1 -short -race ./...
+
+unit: ; $(GO) run ./internal/testreport "$(UNIT)"
+race: ; $(GO) run ./internal/testreport "$(RACE)"
 
 # What the tests need from the distribution, by command and package.
-TEST_NEEDS = ip:iproute2 ping:iputils-ping ethtool:ethtool gcc:build-essential
+TEST_NEEDS = ip:iproute2 ping:iputils-ping ethtool:ethtool gcc:build-essential \
+  udhcpc:udhcpc dhclient:isc-dhcp-client dhcpcd:dhcpcd-base iperf3:iperf3 tshark:tshark
+
+# Much of it lies where only root looks.
+deps test unit race: export PATH := $(PATH):/usr/sbin:/sbin
 
 deps:
-	@missing=""; for need in $(TEST_NEEDS); do \
-	  command -v $${need%%:*} >/dev/null || missing="$$missing $${need#*:}"; done; \
-	if [ -n "$$missing" ]; then \
-	  echo "the tests need these packages, which are being installed:$$missing"; \
-	  sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
-	  $$sudo apt-get update -qq && $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $$missing; \
-	fi
+	@.ci/deps $(TEST_NEEDS)
 
 lint:
 	@out="$$(gofmt -l .)"; if [ -n "$$out" ]; then echo "gofmt would change:" $$out >&2; exit 1; fi
 	$(GO) vet ./...
 	$(GO) tool staticcheck ./...
 
-unit:
-	$(GO) test -count=1 ./...
+# Other systems and processors: everything compiles, the tests included.
+cross:
+	@for to in linux/arm64 darwin/arm64 windows/amd64; do \
+	  echo "$(GO) vet for $$to"; \
+	  CGO_ENABLED=0 GOOS=$${to%/*} GOARCH=$${to#*/} $(GO) vet ./... || exit; \
+	done
 
-race:
-	$(GO) test -count=1 -short -race ./...
+# The fast path in memory, by its steps and as a whole: BENCH="-for 3s -json".
+bench:
+	@$(GO) run ./bench/uvtep-bench $(BENCH)
 
 clean:
 	rm -rf bin dist

@@ -52,17 +52,25 @@ func OpenBolt(path string) (Store, error) {
 		return nil, err
 	}
 	s := &boltStore{path: path, db: db}
-	if err := s.guard(func() error { return db.View(checkFormat) }); err != nil {
+	if err := guard(path, func() error { return db.View(checkFormat) }); err != nil {
 		db.Close()
 		return nil, err
 	}
 	return s, nil
 }
 
-// createBolt makes an empty store beside path and moves it there once it is
-// whole, so that a file at path is never a half-made one.
+// createBolt makes an empty store beside path and gives it that name once it is
+// whole, so that a file at path is never a half-made one and never replaced.
 func createBolt(path string) error {
-	tmp := path + ".new"
+	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".new*")
+	if err != nil {
+		return fmt.Errorf("make lease store: %w", err)
+	}
+	tmp := f.Name()
+	defer os.Remove(tmp)
+	if err := f.Close(); err != nil {
+		return fmt.Errorf("make lease store: %w", err)
+	}
 	db, err := openDB(tmp)
 	if err != nil {
 		return err
@@ -83,20 +91,30 @@ func createBolt(path string) error {
 	if err = errors.Join(err, db.Close()); err != nil {
 		return fmt.Errorf("make lease store %s: %w", path, err)
 	}
-	// Another program may have been faster: its store is as good.
-	if err := os.Rename(tmp, path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("make lease store: %w", err)
+	// Another program may have been faster: its store is as good. A file system
+	// without hard links cannot tell; there the name is taken as it is.
+	err = os.Link(tmp, path)
+	if err != nil && !errors.Is(err, fs.ErrExist) {
+		if err := os.Rename(tmp, path); err != nil {
+			return fmt.Errorf("make lease store: %w", err)
+		}
 	}
 	return syncDir(filepath.Dir(path))
 }
 
 func openDB(path string) (*bolt.DB, error) {
-	// The free list is rebuilt when the file is opened, which reads all of it
-	// anyway; not writing it makes each commit smaller.
-	db, err := bolt.Open(path, 0o600, &bolt.Options{
-		Timeout: lockWait, NoFreelistSync: true, FreelistType: bolt.FreelistMapType,
+	// The free list is kept in the file. Without it the database would look for
+	// free pages by a walk over all of them in a goroutine of its own, where a
+	// damaged page ends the process.
+	var db *bolt.DB
+	err := guard(path, func() (err error) {
+		db, err = bolt.Open(path, 0o600, &bolt.Options{Timeout: lockWait, FreelistType: bolt.FreelistMapType})
+		return err
 	})
+	var damaged *StoreError
 	switch {
+	case errors.As(err, &damaged):
+		return nil, err
 	case err == nil:
 		return db, nil
 	case errors.Is(err, bolterrors.ErrTimeout):
@@ -110,18 +128,18 @@ func openDB(path string) (*bolt.DB, error) {
 // inspect reads the two meta pages of the file before the database maps it: a
 // file shorter than it says it is would fault when its missing pages are read.
 func inspect(path string) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return fmt.Errorf("open lease store: %w", err)
-	}
-	defer f.Close()
-	info, err := f.Stat()
+	info, err := os.Stat(path) // first: to open a pipe would wait for its other end
 	if err != nil {
 		return fmt.Errorf("open lease store: %w", err)
 	}
 	if !info.Mode().IsRegular() {
 		return &StoreError{Path: path, Kind: ErrStoreDamaged, Err: fmt.Errorf("it is not a regular file (%s)", info.Mode().Type())}
 	}
+	f, err := os.Open(path)
+	if err != nil {
+		return fmt.Errorf("open lease store: %w", err)
+	}
+	defer f.Close()
 	need, ok := int64(0), false
 	txid := uint64(0)
 	pages := []int64{0}
@@ -142,6 +160,11 @@ func inspect(path string) error {
 		if m != nil && (!ok || m.txid > txid) {
 			need, txid, ok = int64(m.pages)*int64(m.pageSize), m.txid, true
 		}
+	}
+	// Another program may hold the file and make it grow: its size is read after
+	// what the header says of it.
+	if info, err = f.Stat(); err != nil {
+		return fmt.Errorf("open lease store: %w", err)
 	}
 	switch {
 	case !ok:
@@ -208,25 +231,25 @@ type boltStore struct {
 
 // guard turns the database's way of saying that its file is damaged, a panic
 // or a fault on a page that is not there, into an error.
-func (s *boltStore) guard(f func() error) (err error) {
+func guard(path string, f func() error) (err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
 		if r := recover(); r != nil {
-			err = &StoreError{Path: s.path, Kind: ErrStoreDamaged, Err: fmt.Errorf("%v", r)}
+			err = &StoreError{Path: path, Kind: ErrStoreDamaged, Err: fmt.Errorf("%v", r)}
 		}
 	}()
 	err = f()
 	switch {
 	case errors.Is(err, errForeign):
-		return &StoreError{Path: s.path, Kind: ErrStoreDamaged, Err: err}
+		return &StoreError{Path: path, Kind: ErrStoreDamaged, Err: err}
 	case errors.Is(err, errNewer):
-		return &StoreError{Path: s.path, Kind: ErrStoreNewer}
+		return &StoreError{Path: path, Kind: ErrStoreNewer}
 	}
 	return err
 }
 
 func (s *boltStore) Load(segment uint32, each func(Lease) error) error {
-	return s.guard(func() error {
+	return guard(s.path, func() error {
 		return s.db.View(func(tx *bolt.Tx) error {
 			key := put4(segment)
 			b := tx.Bucket(bucketLeases).Bucket(key[:])
@@ -238,6 +261,9 @@ func (s *boltStore) Load(segment uint32, each func(Lease) error) error {
 					return s.damaged(segment, errLeaseShort)
 				}
 				l, err := decodeLease(segment, binary.BigEndian.Uint32(k), v)
+				if errors.Is(err, errLeaseVersion) {
+					return &StoreError{Path: s.path, Kind: ErrStoreNewer, Err: err}
+				}
 				if err != nil {
 					return s.damaged(segment, err)
 				}
@@ -268,7 +294,7 @@ func (s *boltStore) Commit(changes []Change) error {
 		return x.Lease.IP.Compare(y.Lease.IP)
 	})
 	s.arena = s.arena[:0]
-	err := s.guard(func() error {
+	err := guard(s.path, func() error {
 		return s.db.Update(func(tx *bolt.Tx) error { return s.write(tx, changes) })
 	})
 	if err != nil {
@@ -317,7 +343,7 @@ func (s *boltStore) write(tx *bolt.Tx, changes []Change) error {
 }
 
 func (s *boltStore) Drop(segment uint32) error {
-	return s.guard(func() error {
+	return guard(s.path, func() error {
 		return s.db.Update(func(tx *bolt.Tx) error {
 			key := put4(segment)
 			if err := tx.Bucket(bucketLeases).DeleteBucket(key[:]); !errors.Is(err, bolterrors.ErrBucketNotFound) {

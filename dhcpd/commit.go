@@ -16,7 +16,8 @@ type job struct {
 	b      *binding
 	seq    uint64 // of b when the job was made
 	change Change
-	bound  bool // a client waits
+	bound  bool   // a client waits
+	key    string // of that client
 	kind   EventKind
 
 	old    *binding // the client's former address, given up by this change
@@ -95,7 +96,9 @@ func (s *Server) enqueue(j job, b *binding, ch Change) {
 }
 
 func (s *Server) pushJob(j job, b *binding, ch Change) {
-	b.pending++
+	if j.bound {
+		b.awaited++
+	}
 	j.server, j.b, j.seq, j.change, j.at = s, b, b.seq, ch, s.svc.elapsed()
 	j.start, j.until = b.start, b.expires
 	s.svc.push(j)
@@ -129,9 +132,9 @@ func (s *Service) commit() {
 	s.report(err, len(jobs))
 	for i := range jobs {
 		j := &jobs[i]
-		j.server.finish(j, err)
+		tell := j.server.finish(j, err)
 		if j.buf != nil {
-			if err == nil {
+			if tell {
 				s.stats.answered(now - j.at)
 				j.send(j.reply)
 			}
@@ -160,36 +163,48 @@ func (s *Service) report(err error, n int) {
 	}
 }
 
-// finish notes what became of a change.
-func (s *Server) finish(j *job, err error) {
+// finish notes what became of a change and says whether its client is to be
+// told: not when the lease was taken back, declined or left to run out
+// meanwhile, and not when another server of the segment has read the store
+// since, perhaps before this change was in it.
+func (s *Server) finish(j *job, err error) (tell bool) {
 	s.mu.Lock()
 	defer s.unlock()
 	b := j.b
-	b.pending--
+	if j.bound {
+		b.awaited--
+	}
 	if err != nil {
 		if j.bound && b.seq == j.seq && b.state == StateBound && s.current(b) {
-			s.undo(j)
+			s.undo(b)
 		}
-		return
+		return false
 	}
 	b.stored, b.durable, b.durableStart, b.durableUntil = true, j.change.Lease.State, j.start, j.until
 	if !j.bound {
-		return
+		return false
 	}
-	if s.svc.cfg.Events != nil {
+	if o := j.old; o != nil {
+		if b.former == o {
+			b.former = nil
+		}
+		if o.seq == j.oldSeq && s.current(o) && o.state != StateOffered {
+			s.expiry.remove(o)
+			s.home(o.ip).forget(o)
+		}
+	}
+	tell = b.state == StateBound && b.key == j.key && b.expires > s.svc.elapsed() && s.current(b) && !s.removed
+	if tell && s.svc.cfg.Events != nil {
 		s.events = append(s.events, Event{Time: s.svc.wall(), Segment: s.segment, Kind: j.kind, Lease: j.change.Lease})
 	}
-	if o := j.old; o != nil && o.seq == j.oldSeq && s.current(o) && o.state != StateOffered {
-		s.expiry.remove(o)
-		s.home(o.ip).forget(o)
-	}
+	return tell
 }
 
 // undo takes back a lease that the disk did not take and that nobody was told
 // of. A renewed lease is what it was before; a new one is an offer again, so
 // the client's next try succeeds.
-func (s *Server) undo(j *job) {
-	b, now := j.b, s.svc.elapsed()
+func (s *Server) undo(b *binding) {
+	now := s.svc.elapsed()
 	if b.stored && b.durable == StateBound && b.durableUntil > now {
 		b.start, b.expires = b.durableStart, b.durableUntil
 		s.expiry.set(b)
@@ -197,14 +212,13 @@ func (s *Server) undo(j *job) {
 		return
 	}
 	n := s.home(b.ip)
-	if n.byKey[b.key] == b {
+	if n.byKey[b.key] == b && !b.stored {
 		delete(n.byKey, b.key)
-		if o := j.old; o != nil && s.current(o) && o.key == b.key {
-			n.byKey[b.key] = o
-		} else if b.stored {
-			n.byKey[b.key] = b
-		}
 	}
+	if o := b.former; o != nil && s.current(o) && o.key == b.key {
+		n.byKey[b.key] = o
+	}
+	b.former = nil
 	s.offer(n, b, now)
 }
 
@@ -236,7 +250,9 @@ func (s *Server) restamp() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, b := range s.expiry {
-		if b.state == StateBound || b.state == StateDeclined {
+		// An address that its client is about to leave is not written again
+		// behind the change that deletes it.
+		if b.state == StateDeclined || b.state == StateBound && s.home(b.ip).byKey[b.key] == b {
 			s.pushJob(job{}, b, Change{Segment: s.segment, Lease: s.leaseOf(b)})
 		}
 	}

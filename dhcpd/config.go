@@ -152,11 +152,11 @@ func (c SegmentConfig) withDefaults() SegmentConfig {
 func timers(lease, t1, t2 time.Duration) (time.Duration, time.Duration) {
 	switch {
 	case t1 == 0 && t2 == 0:
-		t1, t2 = lease/2, lease*7/8
+		t1, t2 = lease/2, lease-lease/8
 	case t1 == 0:
-		t1 = t2 * 4 / 7
+		t1 = t2 / 7 * 4
 	case t2 == 0:
-		t2 = t1 + (lease-t1)*3/4
+		t2 = t1 + (lease-t1)/4*3
 	}
 	return t1.Truncate(time.Second), t2.Truncate(time.Second)
 }

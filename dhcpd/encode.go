@@ -120,8 +120,8 @@ func (e *encoder) message(buf []byte, a *answer, w *what, overload bool) []byte 
 	for len(e.b) < minReply {
 		e.b = append(e.b, optPad)
 	}
-	if !overload && w.typ != dhcpv4.MessageTypeNak {
-		bootFields(e.b, a)
+	if w.typ != dhcpv4.MessageTypeNak {
+		e.bootFields(a)
 	}
 	return e.b
 }
@@ -156,10 +156,10 @@ func (e *encoder) parameters(a *answer, w *what) {
 			room = n
 			e.limit -= room
 		} else {
-			e.missed = true
+			e.put(optRoutes, routes) // into a BOOTP field, or not at all
 		}
 	}
-	classless := room > 0
+	classless := room > 0 || e.has(optRoutes)
 	for _, code := range m.params {
 		switch {
 		case code == optRoutes && room > 0:
@@ -204,9 +204,11 @@ func (e *encoder) option(a *answer, code uint8) {
 	}
 }
 
+func (e *encoder) has(code uint8) bool { return e.sent[code>>6]>>(code&63)&1 != 0 }
+
 // put writes an option once, whole or not at all.
 func (e *encoder) put(code uint8, data []byte) {
-	if e.sent[code>>6]>>(code&63)&1 != 0 {
+	if e.has(code) {
 		return
 	}
 	n := wireLen(data)
@@ -255,18 +257,18 @@ func appendOption(b []byte, code uint8, data []byte) []byte {
 }
 
 // bootFields gives a network boot client its server and file where BOOTP has
-// them, for ROMs that look only there.
-func bootFields(b []byte, a *answer) {
+// them, for ROMs that look only there, unless options took the room.
+func (e *encoder) bootFields(a *answer) {
 	if d := a.option(optTFTPServer); len(d) > 0 {
-		if len(d) < snameLen {
-			copy(b[snameAt:snameAt+snameLen], d)
+		if len(d) < snameLen && len(e.sname) == 0 {
+			copy(e.b[snameAt:snameAt+snameLen], d)
 		}
 		if ip, err := netip.ParseAddr(string(d)); err == nil && ip.Is4() {
 			v := ip.As4()
-			copy(b[20:24], v[:])
+			copy(e.b[20:24], v[:])
 		}
 	}
-	if d := a.option(optBootfile); len(d) > 0 && len(d) < fileLen {
-		copy(b[fileAt:fileAt+fileLen], d)
+	if d := a.option(optBootfile); len(d) > 0 && len(d) < fileLen && len(e.file) == 0 {
+		copy(e.b[fileAt:fileAt+fileLen], d)
 	}
 }

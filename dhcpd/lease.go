@@ -80,7 +80,7 @@ type binding struct {
 	htype   uint8
 	listed  *list // the list it is in, nil if none
 	inHeap  int32 // its place in the heap plus one; 0: not there
-	pending int32 // its changes on the way to the disk
+	awaited int32 // its leases on the way to the disk, each with a reply that waits
 	xid     uint32
 	seq     uint64 // the last of its changes
 
@@ -97,7 +97,19 @@ type binding struct {
 	durable                    State
 	durableStart, durableUntil time.Duration
 
+	// The client's former address, given up once this one is durable, and the
+	// last change that it had then.
+	former    *binding
+	formerSeq uint64
+
 	prev, next *binding
+}
+
+// supersede notes the address that the client gives up for this one.
+func (b *binding) supersede(old *binding) {
+	if old != nil && old != b {
+		b.former, b.formerSeq = old, old.seq
+	}
 }
 
 // clientID is option 61 within the key.

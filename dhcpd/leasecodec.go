@@ -65,12 +65,14 @@ func decodeLease(segment, ip uint32, b []byte) (Lease, error) {
 	if len(b) < leaseHeader+4 {
 		return Lease{}, errLeaseShort
 	}
-	if b[0] != leaseVersion {
-		return Lease{}, fmt.Errorf("%w: %d", errLeaseVersion, b[0])
-	}
 	body, sum := b[:len(b)-4], binary.BigEndian.Uint32(b[len(b)-4:])
 	if leaseSum(segment, ip, body) != sum {
 		return Lease{}, errLeaseSum
+	}
+	// Every version has the version in front and the checksum behind: only a
+	// record that is whole is told to be of another program's version.
+	if b[0] != leaseVersion {
+		return Lease{}, fmt.Errorf("%w: %d", errLeaseVersion, b[0])
 	}
 	l := Lease{
 		IP: toAddr(ip), State: State(b[1]), HType: b[2],

@@ -181,15 +181,17 @@ func (n *network) hostOf(m *message, port string) *host {
 	return nil
 }
 
-// owns says that a binding's client is the one that the reservation names.
-func (h *host) owns(b *binding) bool {
+// shares says that a binding's client and the one that asks, whom the
+// reservation names, are one. For a reservation by port that takes the same
+// hardware, too: there may be two machines on a port.
+func (h *host) shares(b *binding, m *message) bool {
 	switch {
 	case len(h.ClientID) > 0:
 		return b.clientID() == string(h.ClientID)
 	case len(h.MAC) > 0:
 		return b.htype == htypeEthernet && b.chaddr == string(h.MAC)
 	}
-	return b.place != nil && b.place.port == h.Port
+	return b.htype == m.htype && b.chaddr == string(m.hardware())
 }
 
 // allowed says that the configuration lets this client have this address.
@@ -200,15 +202,21 @@ func (n *network) allowed(ip uint32, h *host) bool {
 	return n.dynamic(ip)
 }
 
+// available says that the client may have the address and can have it now.
+func (n *network) available(ip uint32, c *call) bool {
+	return n.contains(ip) && n.allowed(ip, c.h) && n.takeable(ip, c)
+}
+
 // takeable says that no other client has the address now. A client may take it
 // over from another identity of its own: both are who the reservation names.
-func (n *network) takeable(ip uint32, key []byte) bool {
+// The caller has checked that the client is allowed the address.
+func (n *network) takeable(ip uint32, c *call) bool {
 	b := n.byIP[ip]
-	if b == nil || b.state == StateFree || b.key == string(key) && b.state != StateDeclined {
+	if b == nil || b.state == StateFree || b.key == string(c.key) && b.state != StateDeclined {
 		return true
 	}
 	h := n.hostIP[ip]
-	return h != nil && b.state != StateDeclined && h.owns(b)
+	return h != nil && b.state != StateDeclined && h.shares(b, c.m)
 }
 
 // next is the address for a client that has none: one never used, else the one

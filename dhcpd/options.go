@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
 )
@@ -325,7 +327,7 @@ func hostnameOf(m *message) []byte {
 		name = firstLabel(m.fqdn)
 	}
 	name = bytes.TrimRight(name, "\x00")
-	if len(name) > 253 || bytes.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r == 0x7f || r == 0xfffd }) {
+	if len(name) > 253 || bytes.ContainsFunc(name, func(r rune) bool { return r == ' ' || r == utf8.RuneError || !unicode.IsPrint(r) }) {
 		return nil
 	}
 	return name

@@ -1,11 +1,7 @@
 package dhcpd
 
 import (
-	"cmp"
-	"fmt"
 	"log/slog"
-	"maps"
-	"slices"
 	"sync"
 	"time"
 
@@ -31,6 +27,7 @@ type Server struct {
 	places  map[place]*place
 	seq     uint64
 	closed  bool
+	removed bool // closed, and somebody else may serve the segment by now
 
 	timer *time.Timer
 	wakes time.Duration // when the timer fires
@@ -197,7 +194,9 @@ func (s *Server) expire(now time.Duration) {
 // lapse ends an offer. Its client is still remembered if it once had the lease.
 func (s *Server) lapse(n *network, b *binding) {
 	s.expiry.remove(b)
-	delete(n.offers, b.key)
+	if n.offers[b.key] == b {
+		delete(n.offers, b.key)
+	}
 	if n.byKey[b.key] == b {
 		b.unlist()
 		b.state = StateFree
@@ -253,18 +252,25 @@ func (s *Server) hold(c *call, ip uint32) *binding {
 		s.seen(c, b)
 		n.byIP[ip] = b
 	}
+	if b.state == StateBound {
+		s.withdraw(n, b)
+	} else {
+		s.offer(n, b, c.now)
+	}
+	return b
+}
+
+// withdraw lapses the offer that the client of b has besides b: a client is
+// offered one address at a time.
+func (s *Server) withdraw(n *network, b *binding) {
 	if old := n.offers[b.key]; old != nil && old != b {
 		s.lapse(n, old)
 	}
-	if b.state == StateBound {
-		return b
-	}
-	s.offer(n, b, c.now)
-	return b
 }
 
 // offer puts a binding at the end of the queue of offers.
 func (s *Server) offer(n *network, b *binding, now time.Duration) {
+	s.withdraw(n, b)
 	b.unlist()
 	b.state = StateOffered
 	b.expires = now + s.cfg.OfferHold
@@ -280,9 +286,14 @@ func (s *Server) offer(n *network, b *binding, now time.Duration) {
 }
 
 // rekey gives a binding another owner, both being who one reservation names.
+// What the new owner had before is given up as when a client moves.
 func (s *Server) rekey(n *network, b *binding, key string) {
+	if o := n.offers[key]; o != nil {
+		s.lapse(n, o)
+	}
 	if n.byKey[b.key] == b {
 		delete(n.byKey, b.key)
+		b.supersede(n.byKey[key])
 		n.byKey[key] = b
 	}
 	if n.offers[b.key] == b {
@@ -336,99 +347,4 @@ func (s *Server) leaseOf(b *binding) Lease {
 		l.Port, l.VTEP = b.place.port, b.place.vtep
 	}
 	return l
-}
-
-// apply puts a configuration in force; the lock is held or the server not yet
-// known to anybody. Subnets whose addresses do not change keep their state as
-// it is, whatever the number of leases; the others are filled anew.
-func (s *Server) apply(cfg SegmentConfig) error {
-	if f := cfg.Validate(); len(f) > 0 {
-		return fmt.Errorf("dhcp of segment %d: %w", s.segment, f[0])
-	}
-	cfg = cfg.withDefaults()
-	own := RelaySubnet{
-		Subnet: cfg.Subnet, Ranges: cfg.Ranges, Gateway: cfg.Gateway, DNS: cfg.DNS, Domain: cfg.Domain, MTU: cfg.MTU,
-		Routes: cfg.Routes, Options: cfg.Options, Lease: cfg.Lease, T1: cfg.T1, T2: cfg.T2,
-	}
-	var nets []*network
-	for _, r := range append([]RelaySubnet{own}, cfg.Relays...) {
-		nets = append(nets, newNetwork(&r, cfg.Server))
-	}
-	for _, r := range append(slices.Clone(s.live), cfg.Hosts...) {
-		addReservation(nets, r)
-	}
-	old := append(slices.Clone(s.nets), s.stray)
-	s.cfg, s.ip, s.nets, s.stray = cfg, toU32(cfg.Server), nets, newStray()
-	s.classes = newClasses(cfg.Classes)
-	if s.places == nil {
-		s.places = map[place]*place{}
-	}
-	for i, n := range nets {
-		n.open()
-		for j, o := range old {
-			if o != nil && o.sameAddresses(n) {
-				o.adopt(n)
-				nets[i], old[j] = o, nil
-				break
-			}
-		}
-	}
-	var moved []*binding
-	for _, o := range old {
-		if o != nil {
-			moved = slices.AppendSeq(moved, maps.Values(o.byIP))
-		}
-	}
-	s.insertAll(moved)
-	return nil
-}
-
-// insertAll inserts many bindings, those that ended first in front, so that the
-// longest unused address is the next to be given out.
-func (s *Server) insertAll(bs []*binding) {
-	slices.SortFunc(bs, func(a, b *binding) int { return cmp.Compare(a.expires, b.expires) })
-	for _, b := range bs {
-		s.insert(b)
-	}
-}
-
-// insert puts a binding where the configuration now wants it.
-func (s *Server) insert(b *binding) {
-	n := s.home(b.ip)
-	if b.state != StateOffered {
-		b.unlist()
-	}
-	n.byIP[b.ip] = b
-	switch b.state {
-	case StateOffered:
-		n.offers[b.key] = b
-	case StateDeclined:
-	default:
-		// One client has one lease in a subnet; should there be two, the one
-		// that lasts counts.
-		if o := n.byKey[b.key]; o == nil || o.state == StateFree && (b.state == StateBound || b.expires > o.expires) {
-			n.byKey[b.key] = b
-		}
-	}
-	n.settle(b.ip)
-}
-
-// addReservation puts a reservation into the subnet of its address, one without
-// an address into all.
-func addReservation(nets []*network, r Reservation) *host {
-	h := newHost(r)
-	for _, n := range nets {
-		if h.ip == 0 || n.contains(h.ip) {
-			n.addHost(h)
-		}
-	}
-	return h
-}
-
-func newHost(r Reservation) *host {
-	h := &host{Reservation: r, ip: toU32(r.IP), opts: newOptionList(r.Options)}
-	if _, given := h.opts.get(optHostname); r.Hostname != "" && !given {
-		h.opts = append(h.opts, Option{Code: optHostname, Data: []byte(r.Hostname)})
-	}
-	return h
 }

@@ -104,7 +104,7 @@ func (s *Service) Add(segment uint32, cfg SegmentConfig) (*Server, error) {
 }
 
 // Remove stops serving a segment. Its leases stay in the store for when it
-// comes back.
+// comes back; those on their way there are stored, but no longer acknowledged.
 func (s *Service) Remove(segment uint32) error {
 	s.mu.Lock()
 	srv := s.servers[segment]
@@ -113,7 +113,7 @@ func (s *Service) Remove(segment uint32) error {
 	if srv == nil {
 		return fmt.Errorf("segment %d: %w", segment, ErrNoSegment)
 	}
-	srv.close()
+	srv.close(true)
 	return nil
 }
 
@@ -157,7 +157,7 @@ func (s *Service) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			s.stop()
 			for _, srv := range s.all() {
-				srv.close()
+				srv.close(false)
 			}
 			s.commit()
 			return nil
@@ -212,11 +212,12 @@ func (s *Server) load() error {
 	return nil
 }
 
-// close stops serving; what is queued is still committed and answered.
-func (s *Server) close() {
+// close stops serving. What is queued is still committed and, unless the server
+// was removed, answered.
+func (s *Server) close(removed bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.closed = true
+	s.closed, s.removed = true, removed
 	if s.timer != nil {
 		s.timer.Stop()
 	}

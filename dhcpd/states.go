@@ -36,22 +36,23 @@ func (s *Server) discover(c *call) Outcome {
 // unused for longest (RFC 2131 section 4.3.1).
 func (s *Server) choose(c *call) *binding {
 	n, h := c.n, c.h
-	may := func(ip uint32) bool { return n.allowed(ip, h) && n.takeable(ip, c.key) }
 	if h != nil && h.ip != 0 && n.allowed(h.ip, h) {
-		if n.takeable(h.ip, c.key) {
+		if n.takeable(h.ip, c) {
 			return s.hold(c, h.ip)
 		}
 		b := n.byIP[h.ip]
 		s.event(EventBlocked, b, "reserved for "+h.who())
 	}
-	if b := n.offers[string(c.key)]; b != nil && may(b.ip) {
+	if b := n.offers[string(c.key)]; b != nil && n.available(b.ip, c) {
 		return s.hold(c, b.ip)
 	}
-	if b := n.byKey[string(c.key)]; b != nil && may(b.ip) {
+	if b := n.byKey[string(c.key)]; b != nil && n.available(b.ip, c) {
 		return s.hold(c, b.ip)
 	}
-	if c.m.hasRequested && n.contains(c.m.requested) && may(c.m.requested) {
-		return s.hold(c, c.m.requested)
+	// What another client is remembered for is not given away for the asking
+	// while there are addresses that nobody had.
+	if want := c.m.requested; c.m.hasRequested && n.available(want, c) && (n.byIP[want] == nil || n.fresh.count == 0) {
+		return s.hold(c, want)
 	}
 	if ip := n.next(); ip != 0 {
 		return s.hold(c, ip)
@@ -105,7 +106,7 @@ func (s *Server) selecting(c *call) Outcome {
 		return s.refuse(c, "not the address that was offered")
 	case offer == nil && have != nil && have.state == StateBound && have.ip != want:
 		return s.refuse(c, "not the client's address")
-	case !n.contains(want) || !n.allowed(want, c.h) || !n.takeable(want, c.key):
+	case !n.available(want, c):
 		return s.refuse(c, "address not available")
 	}
 	// Without an offer, of before a restart say, the address is the client's
@@ -119,15 +120,10 @@ func (s *Server) rebooting(c *call) Outcome {
 	if !n.contains(want) {
 		return s.refuse(c, "wrong network")
 	}
-	b := n.byKey[string(c.key)]
-	if b == nil {
-		// The reservation's client under a new identity is no stranger.
-		if h := c.h; h == nil || h.ip != want || n.byIP[want] == nil || !n.allowed(want, h) || !n.takeable(want, c.key) {
-			return s.unknown(c)
-		}
-		return s.bind(c, s.hold(c, want), false)
+	if b := n.byKey[string(c.key)]; b != nil {
+		return s.prolong(c, b, want)
 	}
-	return s.prolong(c, b, want)
+	return s.unrecorded(c, want)
 }
 
 // renewing: the client prolongs its lease, by unicast or, later, by broadcast.
@@ -140,17 +136,26 @@ func (s *Server) renewing(c *call) Outcome {
 		}
 		return s.unknown(c)
 	}
-	b := n.byKey[string(c.key)]
-	if b == nil {
-		if o := n.byIP[want]; o != nil && o.state == StateBound {
-			if h := c.h; h != nil && h.ip == want && n.takeable(want, c.key) {
-				return s.bind(c, s.hold(c, want), false)
-			}
-			return s.refuse(c, "address of another client")
-		}
-		return s.unknown(c)
+	if b := n.byKey[string(c.key)]; b != nil {
+		return s.prolong(c, b, want)
 	}
-	return s.prolong(c, b, want)
+	return s.unrecorded(c, want)
+}
+
+// unrecorded: no lease is recorded of the client, which says that it has one.
+// Its reservation is as good as a record, and so is another client's lease.
+func (s *Server) unrecorded(c *call, want uint32) Outcome {
+	n, h := c.n, c.h
+	if h != nil && h.ip != 0 && n.available(h.ip, c) {
+		if h.ip != want {
+			return s.refuse(c, "not the client's address")
+		}
+		return s.bind(c, s.hold(c, want), false)
+	}
+	if b := n.byIP[want]; b != nil && b.state == StateBound {
+		return s.refuse(c, "address of another client")
+	}
+	return s.unknown(c)
 }
 
 // unknown: nothing is recorded of the client. Another server may know better,
@@ -168,7 +173,7 @@ func (s *Server) prolong(c *call, b *binding, want uint32) Outcome {
 	if b.ip != want {
 		return s.refuse(c, "not the client's address")
 	}
-	moved := c.h != nil && c.h.ip != 0 && c.h.ip != want && n.allowed(c.h.ip, c.h) && n.takeable(c.h.ip, c.key)
+	moved := c.h != nil && c.h.ip != 0 && c.h.ip != want && n.available(c.h.ip, c)
 	if moved || !n.allowed(want, c.h) {
 		// The configuration gave the client another address, or this one to
 		// somebody else. Told so, the client stops using it at once.
@@ -177,7 +182,7 @@ func (s *Server) prolong(c *call, b *binding, want uint32) Outcome {
 		}
 		return s.refuse(c, "address no longer available")
 	}
-	if !n.takeable(want, c.key) {
+	if !n.takeable(want, c) {
 		return s.refuse(c, "address not available")
 	}
 	return s.bind(c, s.hold(c, want), false)
@@ -284,29 +289,27 @@ func (s *Server) refuse(c *call, why string) Outcome {
 // the ACK leaves when it is durable.
 func (s *Server) bind(c *call, b *binding, rapid bool) Outcome {
 	n := c.n
-	if b.pending > 0 && b.xid == c.m.xid && b.state == StateBound {
+	if b.awaited > 0 && b.xid == c.m.xid && b.state == StateBound {
 		return Duplicate
 	}
 	if out := s.svc.room(); out != Pending {
 		return out
 	}
-	key := b.key
-	j := job{server: s, bound: true, send: c.reply, kind: EventBound}
-	if b.stored && b.durable == StateBound {
+	j := job{bound: true, key: b.key, send: c.reply, kind: EventBound}
+	if b.stored && b.durable == StateBound && b.durableUntil > c.now {
 		j.kind = EventRenewed
 	}
-	if old := n.byKey[key]; old != nil && old != b {
-		// The client moves: its former address is free once the new one is
-		// durable, both in one transaction.
-		j.old, j.oldSeq = old, old.seq
-	}
-	if n.offers[key] == b {
-		delete(n.offers, key)
+	// A client that moves has its former address until the new one is durable,
+	// both in one transaction.
+	b.supersede(n.byKey[b.key])
+	j.old, j.oldSeq = b.former, b.formerSeq
+	if n.offers[b.key] == b {
+		delete(n.offers, b.key)
 	}
 	b.unlist()
 	b.state, b.xid = StateBound, c.m.xid
 	b.start, b.expires = c.now, c.now+n.lease
-	n.byKey[key] = b
+	n.byKey[b.key] = b
 	s.seen(c, b)
 	s.expiry.set(b)
 	s.arm()

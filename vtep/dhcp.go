@@ -87,9 +87,10 @@ func (v *VTEP) serveDHCP(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case r := <-v.requests:
-			out := r.sv.server.Serve(&r.req, func(reply dhcpd.Reply) { v.inject(r.seg, r.sv, reply) })
+			seg, sv := r.seg, r.sv // r is another's by the time that the lease is on the disk
+			out := sv.server.Serve(&r.req, func(reply dhcpd.Reply) { v.inject(seg, sv, reply) })
 			if reason := dhcpReason(out); reason != frame.NotDropped {
-				r.seg.drops[v.cfg.Workers][reason].addShared(1)
+				seg.drops[v.cfg.Workers][reason].addShared(1)
 			}
 			r.seg, r.sv = nil, nil
 			v.freeRequests <- r

@@ -8,6 +8,7 @@ import (
 	"github.com/uvtep/uvtep/fdb"
 	"github.com/uvtep/uvtep/internal/frame"
 	"github.com/uvtep/uvtep/internal/offload"
+	"github.com/uvtep/uvtep/internal/tap"
 )
 
 // sender is who sent the packet before, and into which segment: most often the
@@ -110,7 +111,7 @@ func (w *worker) packet(from *sender, d *frame.Frame, start, end int) {
 		offload.Guess(f, from.vw.mtu, int(d.Outer.Segment))
 		return
 	}
-	if w.merge && mergeable(f) {
+	if mergeable(f, from.vw.takes) {
 		w.merger.Start(f, owner)
 	}
 }
@@ -138,17 +139,21 @@ func header(b []byte, strict bool) (encap.VNI, frame.Reason) {
 	return vni, frame.NotDropped
 }
 
-// mergeable reports whether a frame may become part of a super-frame: what goes
-// to everybody, or to a responder, is looked at one by one.
-func mergeable(f *frame.Frame) bool {
-	if fdb.MACOf(f.Bytes()).IsGroup() {
-		return false
+// mergeable reports whether a frame may become part of a super-frame, where the
+// segment's ports take those of takes: what goes to everybody, or to a responder,
+// is looked at one by one.
+func mergeable(f *frame.Frame, takes tap.Offload) bool {
+	switch f.Info.Proto {
+	case frame.ProtoTCP:
+		return takes&tap.WriteTSO != 0 && !fdb.MACOf(f.Bytes()).IsGroup()
+	case frame.ProtoUDP:
+		if takes&tap.WriteUSO == 0 || f.Info.L4 == 0 || fdb.MACOf(f.Bytes()).IsGroup() {
+			return false
+		}
+		_, port := f.UDPPorts()
+		return port != dhcpServerPort
 	}
-	if f.Info.Proto != frame.ProtoUDP || f.Info.L4 == 0 {
-		return true
-	}
-	_, port := f.UDPPorts()
-	return port != dhcpServerPort
+	return false
 }
 
 // sender is the VTEP at an address, nil if it may not send to s.

@@ -129,16 +129,25 @@ func (p *poller) wake() {
 // that have. The slice is good until the next call.
 func (p *poller) wait() []*source {
 	p.ready = p.ready[:0]
-	n, err := unix.EpollWait(p.epfd, p.events[:], -1)
+	timeout := -1
+	for _, s := range *p.mem.Load() {
+		if s != nil && s.ready.Load() {
+			timeout = 0
+			break
+		}
+	}
+	n, err := unix.EpollWait(p.epfd, p.events[:], timeout)
 	if err != nil {
 		n = 0 // EINTR
 	}
 	list := *p.byIndex.Load()
 	for _, e := range p.events[:n] {
 		if e.Fd < 0 {
-			p.woken.Store(false)
+			// In this order: a wake that comes in between finds woken set and
+			// writes nothing, and what it wakes for is looked at below.
 			var b [8]byte
 			_, _ = unix.Read(p.wakefd, b[:])
+			p.woken.Store(false)
 			continue
 		}
 		if s := list[e.Fd]; s != nil {

@@ -58,7 +58,14 @@ func (p *poller) wake() {
 
 func (p *poller) wait() []*source {
 	p.ready = p.ready[:0]
-	<-p.woken
+	if slices.ContainsFunc(*p.mem.Load(), func(s *source) bool { return s.ready.Load() }) {
+		select {
+		case <-p.woken:
+		default:
+		}
+	} else {
+		<-p.woken
+	}
 	for _, s := range *p.mem.Load() {
 		if s.ready.Swap(false) {
 			p.ready = append(p.ready, s)

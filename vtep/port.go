@@ -66,6 +66,7 @@ func (s *Segment) AttachPort(cfg PortConfig) (*Port, error) {
 		p.state[i].out = make([]*frame.Frame, 0, frame.BatchLen)
 	}
 	vw.ports[id] = p
+	vw.takes |= p.dev.Offload()
 	s.table.SetLimit(fdb.Local(p.id), cfg.MaxMACs)
 	s.view.Store(&vw)
 	if err := p.listen(); err != nil {
@@ -126,6 +127,12 @@ func (s *Segment) detach(p *Port) error {
 	vw := *s.view.Load()
 	vw.ports = slices.Clone(vw.ports)
 	vw.ports[p.id] = nil
+	vw.takes = 0
+	for _, other := range vw.ports {
+		if other != nil {
+			vw.takes |= other.dev.Offload()
+		}
+	}
 	s.view.Store(&vw)
 	s.v.settle()
 	return p.dev.Close()

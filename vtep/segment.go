@@ -13,6 +13,7 @@ import (
 	"github.com/uvtep/uvtep/dhcpd"
 	"github.com/uvtep/uvtep/encap"
 	"github.com/uvtep/uvtep/fdb"
+	"github.com/uvtep/uvtep/internal/tap"
 	"github.com/uvtep/uvtep/internal/underlay"
 )
 
@@ -35,7 +36,8 @@ type view struct {
 	group   *underlay.Remote // floods also go there; nil = no group
 	learn   bool
 	mtu     int
-	service *service // nil: the segment has none
+	takes   tap.Offload // what any of the ports takes
+	service *service    // nil: the segment has none
 }
 
 // Segment is one VNI's broadcast domain.

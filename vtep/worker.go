@@ -38,7 +38,6 @@ type worker struct {
 	segments [innerLen]*Segment // whose they are; nil where that is not known
 	n        int                // frames in inner
 	merger   offload.Merger
-	merge    bool // super-frames are made at all
 
 	// To the ports.
 	touched []*Port      // those that the batch at hand sends to
@@ -70,7 +69,6 @@ func newWorker(v *VTEP, id int, q underlay.Queue) (*worker, error) {
 	w := &worker{
 		v: v, id: id, tunnel: q, poll: p,
 		batch:   frame.NewBatch(frame.BatchLen, frame.MaxLen),
-		merge:   v.cfg.NoOffload&OffloadTUNGRO == 0,
 		touched: make([]*Port, 0, 64),
 		packets: make([]underlay.Packet, 0, packetsLen),
 		remotes: make([]*remote, 0, packetsLen),
@@ -113,7 +111,6 @@ func (w *worker) serve(s *source) {
 	}
 	if s.r.Fd() < 0 { // it notified once; there may be more
 		s.ready.Store(true)
-		w.poll.wake()
 	}
 	frames := w.batch.Frames[:w.batch.N]
 	w.batches.add(1)

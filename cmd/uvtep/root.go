@@ -83,7 +83,7 @@ func newRoot(b observe.Build) *cobra.Command {
 	})
 	root.AddCommand(
 		upCommand(b), runCommand(b), validateCommand(), schemaCommand(), showCommand(), fdbCommand(), peerCommand(),
-		leaseCommand(), reloadCommand(), versionCommand(b),
+		portCommand(), leaseCommand(), reloadCommand(), labCommand(), versionCommand(b),
 	)
 	markFailures(root)
 	return root
@@ -92,6 +92,7 @@ func newRoot(b observe.Build) *cobra.Command {
 // group makes a command that only has others, and says which.
 func group(c *cobra.Command) *cobra.Command {
 	c.Args = cobra.ArbitraryArgs
+	c.SuggestionsMinimumDistance = 2
 	c.RunE = func(c *cobra.Command, args []string) error {
 		if len(args) > 0 {
 			hint := ""

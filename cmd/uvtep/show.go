@@ -14,7 +14,9 @@ import (
 func showCommand() *cobra.Command {
 	c := group(&cobra.Command{Use: "show", Short: "Show what a running uvtep knows"})
 	client := clientFlag(c)
-	workers := func(k *control.Client, ctx context.Context, _ encap.VNI) ([]control.Worker, error) { return k.Workers(ctx) }
+	workers := func(k *control.Client, ctx context.Context, _ encap.VNI) ([]control.Worker, error) {
+		return k.Workers(ctx)
+	}
 	c.AddCommand(
 		listCommand("segments", "Segments, their peers and ports", client, (*control.Client).Segments, observe.Segments),
 		listCommand("ports", "Ports and their counters", client, (*control.Client).Ports, observe.Ports),

@@ -15,6 +15,7 @@ type Store struct {
 	mu      sync.Mutex
 	cond    *sync.Cond
 	err     error
+	once    bool
 	blocked bool
 	waiting int
 	commits int
@@ -32,9 +33,14 @@ func NewStore(under dhcpd.Store) *Store {
 
 // Fail makes every Commit from now on return err, nothing being stored; nil
 // ends that.
-func (s *Store) Fail(err error) {
+func (s *Store) Fail(err error) { s.fail(err, false) }
+
+// FailOnce makes one Commit, the next to return, fail with err.
+func (s *Store) FailOnce(err error) { s.fail(err, true) }
+
+func (s *Store) fail(err error, once bool) {
 	s.mu.Lock()
-	s.err = err
+	s.err, s.once = err, once
 	s.mu.Unlock()
 }
 
@@ -84,8 +90,11 @@ func (s *Store) Commit(changes []dhcpd.Change) error {
 		s.cond.Wait()
 	}
 	s.waiting--
-	if s.err != nil {
-		return s.err
+	if err := s.err; err != nil {
+		if s.once {
+			s.err = nil
+		}
+		return err
 	}
 	if err := s.Under.Commit(changes); err != nil {
 		return err

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"reflect"
 	"time"
 )
 
@@ -144,6 +145,23 @@ func Load(path string) (*Config, error) {
 		return nil, fmt.Errorf("read the configuration: %w", err)
 	}
 	return Parse(path, data)
+}
+
+// Check says what is wrong with a port that comes from elsewhere than a file.
+// The error is Faults, whose paths are the port's keys and whose places mean
+// nothing.
+func (p Port) Check() error {
+	var w writer
+	w.mapping(reflect.ValueOf(rawPortOf(p)), 0)
+	var raw rawPort
+	s := newSource("port")
+	if decode(s, []byte(w.String()), &raw) {
+		s.port("", &raw)
+	}
+	if len(s.faults) > 0 {
+		return s.faults.sorted()
+	}
+	return nil
 }
 
 // Parse validates data; name is what its faults call the file. The error is

@@ -1,6 +1,8 @@
 package config
 
 import (
+	"errors"
+	"net"
 	"os"
 	"reflect"
 	"strings"
@@ -201,5 +203,36 @@ segments:
 `
 	if got := string(c.YAML()); got != want {
 		t.Errorf("got\n%swant\n%s", got, want)
+	}
+}
+
+func TestAPortFromElsewhereIsCheckedAsOneOfAFileIs(t *testing.T) {
+	mac := net.HardwareAddr{2, 0, 0, 0, 0, 1}
+	for _, p := range []Port{
+		{TAP: "tap0"},
+		{TAP: "tap0", NetNS: "/run/netns/a b", Rename: "eth0", MAC: mac, Bridge: "br0", Isolated: true, MaxMACs: 3},
+	} {
+		if err := p.Check(); err != nil {
+			t.Errorf("%+v: %v", p, err)
+		}
+	}
+	for _, tc := range []struct {
+		port  Port
+		fault string
+	}{
+		{Port{}, "tap: is missing: the port's TAP device is needed"},
+		{Port{TAP: "a-very-long-tap-name"}, `tap: "a-very-long-tap-name" has 20 characters; an interface name has at most 15`},
+		{Port{TAP: "tap0", NetNS: "run/a"}, `netns: "run/a" is neither the name of a namespace nor an absolute path`},
+		{Port{TAP: "tap0", Rename: "a/b"}, ""},
+		{Port{TAP: "tap0", Bridge: "tap0"}, "bridge: tap0 is the port's own name"},
+		{Port{TAP: "tap0", MAC: net.HardwareAddr{1, 0, 0, 0, 0, 1}}, ""},
+		{Port{TAP: "tap0", MaxMACs: -1}, "max_macs: -1 is outside 0..16777216"},
+	} {
+		var faults Faults
+		if err := tc.port.Check(); !errors.As(err, &faults) || len(faults) != 1 {
+			t.Errorf("%+v: got %v, want one fault", tc.port, err)
+		} else if got := faults[0].Path + ": " + faults[0].Msg; tc.fault != "" && got != tc.fault {
+			t.Errorf("%+v: got %s, want %s", tc.port, got, tc.fault)
+		}
 	}
 }

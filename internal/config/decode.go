@@ -20,7 +20,7 @@ import (
 // decode reads data into raw, strictly, and notes where each value stands and
 // every fault of form: unknown and repeated keys, wrong types, missing values.
 // It returns false if data is not YAML at all.
-func decode(s *source, data []byte, raw *rawConfig) bool {
+func decode(s *source, data []byte, raw any) bool {
 	if i := invalidUTF8(data); i >= 0 {
 		line := 1 + strings.Count(string(data[:i]), "\n")
 		col := 1 + utf8.RuneCount(data[strings.LastIndexByte(string(data[:i]), '\n')+1:i])
@@ -140,11 +140,7 @@ func (s *source) mapping(n ast.Node, v reflect.Value, p path) {
 		seen[name] = at
 		i := slices.Index(fields, name)
 		if i < 0 {
-			hint := ""
-			if meant := suggest(name, fields); meant != "" {
-				hint = "; did you mean " + meant + "?"
-			}
-			s.faultAt(at, p.key(name), "unknown key%s", hint)
+			s.faultAt(at, p.key(name), "%s", unknown(v.Type(), name, fields))
 			continue
 		}
 		if e.Value == nil {
@@ -154,6 +150,25 @@ func (s *source) mapping(n ast.Node, v reflect.Value, p path) {
 		}
 		s.value(e.Value, v.Field(i), p.key(name), at)
 	}
+}
+
+// planned are keys that this version does not have and that a file for a later
+// one may hold, by the struct that they will stand in.
+var planned = map[reflect.Type][]string{
+	reflect.TypeFor[rawConfig]():  {"trunks"},
+	reflect.TypeFor[rawSegment](): {"suppress", "dhcp6", "ra"},
+	reflect.TypeFor[rawPort]():    {"stream"},
+}
+
+// unknown says what is wrong with a key that a struct does not have.
+func unknown(t reflect.Type, name string, fields []string) string {
+	if slices.Contains(planned[t], name) {
+		return "this version of uvtep cannot do that yet; leave the key out"
+	}
+	if meant := suggest(name, fields); meant != "" {
+		return "unknown key; did you mean " + meant + "?"
+	}
+	return "unknown key"
 }
 
 func (s *source) list(n ast.Node, v reflect.Value, p path) {

@@ -73,15 +73,19 @@ func rawSegmentOf(s *Segment) rawSegment {
 		})
 	}
 	for _, p := range s.Ports {
-		raw.Ports = append(raw.Ports, rawPort{
-			TAP: ifnameText(p.TAP), NetNS: p.NetNS, Rename: ifnameText(p.Rename), MAC: macText(p.MAC.String()),
-			Bridge: ifnameText(p.Bridge), Isolated: p.Isolated, MaxMACs: int64(p.MaxMACs),
-		})
+		raw.Ports = append(raw.Ports, rawPortOf(p))
 	}
 	if s.DHCP != nil {
 		raw.DHCP = rawDHCPOf(s.DHCP)
 	}
 	return raw
+}
+
+func rawPortOf(p Port) rawPort {
+	return rawPort{
+		TAP: ifnameText(p.TAP), NetNS: p.NetNS, Rename: ifnameText(p.Rename), MAC: macText(p.MAC.String()),
+		Bridge: ifnameText(p.Bridge), Isolated: p.Isolated, MaxMACs: int64(p.MaxMACs),
+	}
 }
 
 func rawDHCPOf(d *DHCP) *rawDHCP {

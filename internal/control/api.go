@@ -52,6 +52,11 @@ type atPeer struct {
 	Dst netip.Addr `path:"dst" doc:"remote VTEP"`
 }
 
+type atPort struct {
+	VNI  encap.VNI `path:"vni" minimum:"1" maximum:"16777215"`
+	Name string    `path:"name" doc:"the port's name: its TAP device"`
+}
+
 type atIP struct {
 	VNI encap.VNI  `path:"vni" minimum:"1" maximum:"16777215"`
 	IP  netip.Addr `path:"ip" doc:"address of the lease"`
@@ -130,6 +135,17 @@ func registerWrites(api huma.API, b Backend) {
 	huma.Register(api, operation(http.MethodDelete, "/segments/{vni}/peers/{dst}", "delete-peer", "No longer replicate to a remote VTEP"),
 		func(_ context.Context, in *atPeer) (*everything, error) {
 			return nothing(b.DeletePeer(in.VNI, in.Dst))
+		})
+	huma.Register(api, operation(http.MethodPost, "/segments/{vni}/ports", "add-port", "Add a port"),
+		func(_ context.Context, in *struct {
+			VNI  encap.VNI `path:"vni" minimum:"1" maximum:"16777215"`
+			Body NewPort
+		}) (*everything, error) {
+			return nothing(b.AddPort(in.VNI, in.Body))
+		})
+	huma.Register(api, operation(http.MethodDelete, "/segments/{vni}/ports/{name}", "delete-port", "Take a port away"),
+		func(_ context.Context, in *atPort) (*everything, error) {
+			return nothing(b.DeletePort(in.VNI, in.Name))
 		})
 	huma.Register(api, operation(http.MethodDelete, "/segments/{vni}/leases/{ip}", "release-lease", "Take a lease back"),
 		func(_ context.Context, in *atIP) (*everything, error) {

@@ -33,6 +33,8 @@ type Backend interface {
 	FlushFDB(vni encap.VNI) (int, error)
 	AddPeer(vni encap.VNI, dst netip.Addr) error
 	DeletePeer(vni encap.VNI, dst netip.Addr) error
+	AddPort(vni encap.VNI, p NewPort) error
+	DeletePort(vni encap.VNI, name string) error
 	ReleaseLease(vni encap.VNI, ip netip.Addr) error
 	ReserveLease(vni encap.VNI, ip netip.Addr, r Reservation) error
 	// Reload reads the configuration again and applies all of it or nothing. It

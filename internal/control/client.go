@@ -2,6 +2,7 @@ package control
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -13,6 +14,7 @@ import (
 	"net/netip"
 	"net/url"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -110,6 +112,16 @@ func (c *Client) DeletePeer(ctx context.Context, vni encap.VNI, dst netip.Addr) 
 	return c.do(ctx, http.MethodDelete, segmentPath(vni, "peers", dst.String()), nil, nil)
 }
 
+// AddPort adds a port to a segment.
+func (c *Client) AddPort(ctx context.Context, vni encap.VNI, p NewPort) error {
+	return c.do(ctx, http.MethodPost, segmentPath(vni, "ports"), p, nil)
+}
+
+// DeletePort takes a port away from a segment.
+func (c *Client) DeletePort(ctx context.Context, vni encap.VNI, name string) error {
+	return c.do(ctx, http.MethodDelete, segmentPath(vni, "ports", name), nil, nil)
+}
+
 // ReleaseLease takes a lease back.
 func (c *Client) ReleaseLease(ctx context.Context, vni encap.VNI, ip netip.Addr) error {
 	return c.do(ctx, http.MethodDelete, segmentPath(vni, "leases", ip.String()), nil, nil)
@@ -181,6 +193,23 @@ func (c *Client) do(ctx context.Context, method, path string, in, out any) error
 	return nil
 }
 
+// unprocessable is either a configuration that a reload refused, or a request
+// with a wrong field: the fields are named by their place in the request.
+func unprocessable(text string, details []*huma.ErrorDetail) error {
+	bad := &InvalidConfig{}
+	for _, d := range details {
+		if d.Location != "" {
+			_, field, _ := strings.Cut(d.Location, ".")
+			return Errorf(ErrInvalid, "%s: %s", cmp.Or(field, d.Location), d.Message)
+		}
+		bad.Faults = append(bad.Faults, d.Message)
+	}
+	if len(bad.Faults) == 0 {
+		return Errorf(ErrInvalid, "%s", text)
+	}
+	return bad
+}
+
 func (c *Client) unreachable(err error) error {
 	var wrapped *url.Error
 	if errors.As(err, &wrapped) {
@@ -213,18 +242,7 @@ func (c *Client) refused(resp *http.Response, data []byte) error {
 	case http.StatusBadRequest:
 		return Errorf(ErrInvalid, "%s", text)
 	case http.StatusUnprocessableEntity:
-		bad := &InvalidConfig{}
-		for _, d := range p.Errors {
-			line := d.Message
-			if d.Location != "" {
-				line = d.Location + ": " + line
-			}
-			bad.Faults = append(bad.Faults, line)
-		}
-		if len(bad.Faults) == 0 {
-			bad.Faults = []string{text}
-		}
-		return bad
+		return unprocessable(text, p.Errors)
 	}
 	return errors.New(text)
 }

@@ -15,7 +15,9 @@ import (
 	"path/filepath"
 	"reflect"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -78,6 +80,10 @@ func (f *fake) AddPeer(vni encap.VNI, a netip.Addr) error {
 }
 func (f *fake) DeletePeer(vni encap.VNI, a netip.Addr) error {
 	return f.note("delete peer", vni, a)
+}
+func (f *fake) AddPort(vni encap.VNI, p control.NewPort) error { return f.note("add port", vni, p) }
+func (f *fake) DeletePort(vni encap.VNI, name string) error {
+	return f.note("delete port", vni, name)
 }
 func (f *fake) ReleaseLease(vni encap.VNI, a netip.Addr) error {
 	return f.note("release lease", vni, a)
@@ -169,6 +175,9 @@ func TestAClientChangesADaemon(t *testing.T) {
 	}
 	check(c.AddPeer(ctx, vni, dst6), "add peer", vni, dst6)
 	check(c.DeletePeer(ctx, vni, dst), "delete peer", vni, dst)
+	p := control.NewPort{TAP: "tap0", NetNS: "/run/netns/g", Rename: "eth0", MAC: ptr(mac), Bridge: "br0", Isolated: true, MaxMACs: 3}
+	check(c.AddPort(ctx, vni, p), "add port", vni, p)
+	check(c.DeletePort(ctx, vni, "a/b?c"), "delete port", vni, "a/b?c")
 	check(c.ReleaseLease(ctx, vni, ip), "release lease", vni, ip)
 	r := control.Reservation{MAC: ptr(mac), Hostname: "web1"}
 	check(c.ReserveLease(ctx, vni, ip, r), "reserve lease", vni, ip, r)
@@ -340,6 +349,46 @@ func TestOnlyALoopbackAddressIsListenedOn(t *testing.T) {
 	}
 }
 
+// pipes is a listener of connections in memory.
+type pipes struct {
+	conns  chan net.Conn
+	closed chan struct{}
+	once   sync.Once
+}
+
+func (p *pipes) Accept() (net.Conn, error) {
+	select {
+	case c := <-p.conns:
+		return c, nil
+	case <-p.closed:
+		return nil, net.ErrClosed
+	}
+}
+func (p *pipes) Close() error   { p.once.Do(func() { close(p.closed) }); return nil }
+func (p *pipes) Addr() net.Addr { return &net.UnixAddr{Name: "pipe", Net: "unix"} }
+
+func TestWhoConnectsAndAsksNothingDoesNotHoldUpTheEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		p := &pipes{conns: make(chan net.Conn), closed: make(chan struct{})}
+		done := make(chan error, 1)
+		go func() { done <- control.Serve(ctx, p, control.Handler(&fake{}, "1.2.3"), quiet) }()
+		mine, theirs := net.Pipe()
+		defer mine.Close()
+		p.conns <- theirs
+		synctest.Wait()
+		start := time.Now()
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		// By the clock of the bubble, which stands still while anyone works.
+		if d := time.Since(start); d > 500*time.Millisecond {
+			t.Errorf("the end came after %v", d)
+		}
+	})
+}
+
 func TestTheDescriptionNamesEveryOperation(t *testing.T) {
 	w := httptest.NewRecorder()
 	control.Handler(&fake{}, "1.2.3").ServeHTTP(w, httptest.NewRequest("GET", "/openapi.json", nil))
@@ -359,8 +408,8 @@ func TestTheDescriptionNamesEveryOperation(t *testing.T) {
 			ids++
 		}
 	}
-	if ids != 15 || doc.Info.Version != "1.2.3" {
-		t.Errorf("%d operations, version %s; want 15 of version 1.2.3", ids, doc.Info.Version)
+	if ids != 17 || doc.Info.Version != "1.2.3" {
+		t.Errorf("%d operations, version %s; want 17 of version 1.2.3", ids, doc.Info.Version)
 	}
 	if bytes.Contains(w.Body.Bytes(), []byte("unpkg")) {
 		t.Error("the description loads from elsewhere")

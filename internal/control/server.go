@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -87,13 +88,16 @@ func ListenTCP(address string) (net.Listener, error) {
 }
 
 // Serve answers requests on l until ctx is cancelled; it then lets those at work
-// finish, closes l and returns nil.
+// finish, closes l and returns nil. Nobody who has connected and asks nothing
+// holds that up.
 func Serve(ctx context.Context, l net.Listener, h http.Handler, log *slog.Logger) error {
+	var mute silent
 	srv := &http.Server{
 		Handler:           h,
 		ReadHeaderTimeout: headerTimeout,
 		ReadTimeout:       requestTimeout,
 		IdleTimeout:       idleTimeout,
+		ConnState:         mute.note,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 	}
 	stopped := make(chan struct{})
@@ -101,6 +105,7 @@ func Serve(ctx context.Context, l net.Listener, h http.Handler, log *slog.Logger
 		defer close(stopped)
 		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
 		defer cancel()
+		mute.close()
 		if srv.Shutdown(grace) != nil {
 			srv.Close()
 		}
@@ -113,4 +118,39 @@ func Serve(ctx context.Context, l net.Listener, h http.Handler, log *slog.Logger
 		return nil
 	}
 	return fmt.Errorf("serve the API on %s: %w", l.Addr(), err)
+}
+
+// silent are the connections by which nothing has come yet. A server that shuts
+// down waits for them, as if a request were on its way.
+type silent struct {
+	mu     sync.Mutex
+	conns  map[net.Conn]bool
+	closed bool // those that come are closed at once
+}
+
+// note is what http.Server tells of each connection.
+func (s *silent) note(c net.Conn, state http.ConnState) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case state != http.StateNew:
+		delete(s.conns, c)
+	case s.closed:
+		c.Close()
+	default:
+		if s.conns == nil {
+			s.conns = map[net.Conn]bool{}
+		}
+		s.conns[c] = true
+	}
+}
+
+// close closes them.
+func (s *silent) close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+	for c := range s.conns {
+		c.Close()
+	}
 }

@@ -109,6 +109,18 @@ type Reservation struct {
 	Hostname string   `json:"hostname,omitempty" maxLength:"255"`
 }
 
+// NewPort is a port that is to be added. Its keys are those of a port in the
+// configuration.
+type NewPort struct {
+	TAP      string   `json:"tap" minLength:"1" doc:"TAP device; created if it is not there. Also the port's name"`
+	NetNS    string   `json:"netns,omitempty" doc:"network namespace, a name or a path, that the kernel side is moved to"`
+	Rename   string   `json:"rename,omitempty" doc:"what the kernel side is called there"`
+	MAC      *fdb.MAC `json:"mac,omitempty" doc:"hardware address of the kernel side"`
+	Bridge   string   `json:"bridge,omitempty" doc:"Linux bridge that the kernel side is enslaved to"`
+	Isolated bool     `json:"isolated,omitempty"`
+	MaxMACs  int      `json:"max_macs,omitempty" doc:"limit of learned MACs; 0: the segment's"`
+}
+
 // Flushed says what a flush removed.
 type Flushed struct {
 	Count int `json:"flushed" doc:"learned entries that were removed"`

@@ -3,7 +3,6 @@ package daemon
 import (
 	"encoding/hex"
 	"errors"
-	"fmt"
 	"net/netip"
 	"time"
 
@@ -246,17 +245,18 @@ func (d *server) ReserveLease(vni encap.VNI, ip netip.Addr, r control.Reservatio
 	return kind(srv.Reserve(res))
 }
 
-// kind gives an error of the switch the kind that the API knows.
+// kind gives an error of the switch or of a DHCP server the kind that the API
+// knows.
 func kind(err error) error {
 	switch {
 	case err == nil:
 		return nil
-	case errors.Is(err, vtep.ErrNotFound):
+	case errors.Is(err, vtep.ErrNotFound), errors.Is(err, dhcpd.ErrNoLease):
 		return control.Errorf(control.ErrNotFound, "%v", err)
-	case errors.Is(err, vtep.ErrExists):
+	case errors.Is(err, vtep.ErrExists), errors.Is(err, dhcpd.ErrReserved):
 		return control.Errorf(control.ErrConflict, "%v", err)
-	case errors.Is(err, vtep.ErrInvalid):
+	case errors.Is(err, vtep.ErrInvalid), errors.Is(err, fdb.ErrNotStation), errors.Is(err, fdb.ErrOwnMAC):
 		return control.Errorf(control.ErrInvalid, "%v", err)
 	}
-	return fmt.Errorf("%w", err)
+	return err
 }

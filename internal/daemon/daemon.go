@@ -34,6 +34,7 @@ type server struct {
 
 	mu     sync.Mutex // held while the configuration changes
 	cfg    *config.Config
+	added  []placed // ports that came while running, and that cfg does not list
 	closed bool
 }
 
@@ -50,20 +51,28 @@ func Run(ctx context.Context, o Options) error {
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
 	defer signal.Stop(hup)
+	// Nor does a reader of the log that goes away.
+	signal.Ignore(syscall.SIGPIPE)
+	defer signal.Reset(syscall.SIGPIPE)
 
 	cfg, err := o.load()
 	if err != nil {
 		return err
 	}
 	d := &server{opts: o, log: o.Logger, cfg: cfg}
-	if err := d.start(); err != nil {
-		return errors.Join(err, d.close())
+	err = d.start(ctx)
+	if err == nil && ctx.Err() == nil {
+		err = d.run(ctx, hup)
 	}
-	return errors.Join(d.run(ctx, hup), d.close())
+	if err = errors.Join(err, d.close()); err == nil {
+		d.log.Info("stopped")
+	}
+	return err
 }
 
-// start makes everything; close takes down as much of it as there is.
-func (d *server) start() error {
+// start makes everything, or what there is of it once ctx is cancelled; close
+// takes that down.
+func (d *server) start(ctx context.Context) error {
 	if d.opts.OpenTAP == nil {
 		if err := checkRights(); err != nil {
 			return err
@@ -85,11 +94,17 @@ func (d *server) start() error {
 	}
 	var t transaction // nothing to undo: close does
 	for _, s := range d.cfg.Segments {
+		if ctx.Err() != nil {
+			return nil
+		}
 		if err := d.addSegment(&t, s); err != nil {
 			return err
 		}
 		for _, p := range s.Ports {
-			if err := d.attach(&t, s.VNI, p); err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
+			if err := d.attach(&t, placed{s.VNI, p}); err != nil {
 				return err
 			}
 		}
@@ -130,6 +145,7 @@ func (d *server) listen() error {
 
 // run carries frames and answers requests until ctx is cancelled.
 func (d *server) run(ctx context.Context, hup <-chan os.Signal) error {
+	summary := d.summary() // before anything can change it
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return d.vtep.Run(ctx) })
 	g.Go(func() error { return d.dhcp.Run(ctx) })
@@ -151,7 +167,7 @@ func (d *server) run(ctx context.Context, hup <-chan os.Signal) error {
 			}
 		}
 	})
-	d.log.Info("ready", d.summary()...)
+	d.log.Info("ready", summary...)
 	d.notify(ready)
 	err := g.Wait()
 	d.notify(daemon.SdNotifyStopping)

@@ -4,15 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"reflect"
 	"strings"
 
 	"github.com/uvtep/uvtep/encap"
 	"github.com/uvtep/uvtep/internal/config"
 	"github.com/uvtep/uvtep/internal/control"
-	"github.com/uvtep/uvtep/internal/tap"
-	"github.com/uvtep/uvtep/vtep"
 )
+
+// errStopping is what comes too late gets.
+var errStopping = errors.New("uvtep is stopping")
 
 // Reload reads the configuration again and applies all of it or nothing. What
 // did not change keeps running. Ports whose device has vanished are opened
@@ -21,7 +21,7 @@ func (d *server) Reload(context.Context) ([]string, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.closed {
-		return nil, errors.New("uvtep is stopping")
+		return nil, errStopping
 	}
 	d.notify(reloading())
 	defer d.notify(ready)
@@ -51,7 +51,8 @@ func (d *server) reload() ([]string, error) {
 		return nil, control.Errorf(control.ErrConflict, "%s; nothing was changed", strings.Join(diff.NeedsRestart, "; "))
 	}
 	var t transaction
-	if err := d.apply(&t, diff); err != nil {
+	stay, err := d.apply(&t, diff, next)
+	if err != nil {
 		t.rollback(d.log)
 		return nil, fmt.Errorf("%w; nothing was changed", err)
 	}
@@ -60,66 +61,37 @@ func (d *server) reload() ([]string, error) {
 			d.log.Error("a segment could not be taken down in full", "vni", s.VNI, "err", err)
 		}
 	}
-	d.cfg = next
+	d.cfg, d.added = next, stay
 	return append(describe(diff), d.reopen()...), nil
 }
 
-// apply does everything that may fail. Ports go before ports come, as a name or
-// a place may pass from one to the other; a segment that goes is kept, empty,
-// until nothing can fail any more.
-func (d *server) apply(t *transaction, diff config.Changes) error {
-	var kept []config.SegmentChange
-	for _, s := range diff.Removed {
-		kept = append(kept, config.SegmentChange{Old: s, New: config.Segment{VNI: s.VNI}})
-	}
-	kept = append(kept, diff.Changed...)
-	for _, c := range kept {
-		for _, p := range missingIn(c.Old.Ports, c.New.Ports) {
-			if err := d.detach(t, c.Old.VNI, p); err != nil {
-				return err
-			}
+// apply does everything that may fail, and returns the ports added while running
+// that stay. Ports go before ports come, as a name or a place may pass from one
+// to the other; a segment that goes is kept, empty, until nothing can fail any
+// more.
+func (d *server) apply(t *transaction, diff config.Changes, next *config.Config) ([]placed, error) {
+	goes, comes, stay := d.portChanges(next)
+	for _, q := range goes {
+		if err := d.detach(t, q); err != nil {
+			return nil, err
 		}
 	}
 	for _, c := range diff.Changed {
 		if err := d.reconfigure(t, c); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	for _, s := range diff.Added {
 		if err := d.addSegment(t, s); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	for _, c := range diff.Changed {
-		for _, p := range missingIn(c.New.Ports, c.Old.Ports) {
-			if err := d.attach(t, c.New.VNI, p); err != nil {
-				return err
-			}
+	for _, q := range comes {
+		if err := d.attach(t, q); err != nil {
+			return nil, err
 		}
 	}
-	for _, s := range diff.Added {
-		for _, p := range s.Ports {
-			if err := d.attach(t, s.VNI, p); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// missingIn are the ports of a that b does not have just so.
-func missingIn(a, b []config.Port) []config.Port {
-	var out []config.Port
-next:
-	for _, p := range a {
-		for _, q := range b {
-			if reflect.DeepEqual(p, q) {
-				continue next
-			}
-		}
-		out = append(out, p)
-	}
-	return out
+	return stay, nil
 }
 
 func (d *server) addSegment(t *transaction, s config.Segment) error {
@@ -142,84 +114,6 @@ func (d *server) reconfigure(t *transaction, c config.SegmentChange) error {
 		return err
 	}
 	t.did(func() error { return set(c.Old) })
-	return nil
-}
-
-func (d *server) attach(t *transaction, vni uint32, p config.Port) error {
-	seg, err := d.segment(encap.VNI(vni))
-	if err != nil {
-		return err
-	}
-	if _, err := seg.AttachPort(portConfig(p)); err != nil {
-		return err
-	}
-	t.did(func() error { return seg.DetachPort(p.TAP) })
-	return nil
-}
-
-func (d *server) detach(t *transaction, vni uint32, p config.Port) error {
-	seg, err := d.segment(encap.VNI(vni))
-	if err != nil {
-		return err
-	}
-	if err := seg.DetachPort(p.TAP); err != nil {
-		return err
-	}
-	t.did(func() error {
-		_, err := seg.AttachPort(portConfig(p))
-		return err
-	})
-	return nil
-}
-
-// reopen opens the devices of ports that are down. One that cannot be opened
-// stays down: its namespace may come back later.
-func (d *server) reopen() []string {
-	var done []string
-	for _, s := range d.cfg.Segments {
-		seg, ok := d.vtep.Segment(encap.VNI(s.VNI))
-		if !ok {
-			continue
-		}
-		down := map[string]bool{}
-		for _, p := range seg.Ports() {
-			down[p.Name] = p.State != stateUp
-		}
-		for _, p := range s.Ports {
-			if !down[p.TAP] {
-				continue
-			}
-			if err := d.reopenPort(seg, p); err != nil {
-				d.log.Warn("a port stays down", "vni", s.VNI, "port", p.TAP, "err", err)
-				continue
-			}
-			done = append(done, fmt.Sprintf("segment %d: port %s opened again", s.VNI, p.TAP))
-		}
-	}
-	return done
-}
-
-// reopenPort opens the device before it gives the port up.
-func (d *server) reopenPort(seg *vtep.Segment, p config.Port) error {
-	open := d.opts.OpenTAP
-	if open == nil {
-		open = tap.Open
-	}
-	pc := portConfig(p)
-	dev, err := open(tap.Config{
-		Name: pc.Name, NetNS: pc.NetNS, Rename: pc.Rename, MAC: pc.MAC, Bridge: pc.Bridge,
-		MTU: seg.Config().MTU, Queues: len(d.vtep.Stats().Workers),
-	})
-	if err != nil {
-		return err
-	}
-	pc.Device = dev
-	if err := seg.DetachPort(p.TAP); err != nil {
-		d.log.Debug("the vanished device of a port", "port", p.TAP, "err", err)
-	}
-	if _, err = seg.AttachPort(pc); err != nil {
-		return errors.Join(err, dev.Close())
-	}
 	return nil
 }
 

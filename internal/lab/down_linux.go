@@ -30,12 +30,15 @@ func LoadFrom(stateDir, name string) (*Lab, error) {
 	dir := dirOf(stateDir, name)
 	l, err := read(dir)
 	if err == nil {
+		for _, h := range l.Hosts {
+			h.Running = h.alive()
+		}
 		return l, nil
 	}
 	broken := &Lab{Name: name, Dir: dir, State: StateBroken}
 	if !errors.Is(err, fs.ErrNotExist) {
 		if errors.Is(err, fs.ErrPermission) {
-			return nil, fmt.Errorf("lab %s: %w: run it with sudo", name, ErrNotRoot)
+			return nil, fmt.Errorf("%s: %w: run it with sudo", label(name), ErrNotRoot)
 		}
 		return broken, nil // a record that cannot be read
 	}
@@ -44,7 +47,7 @@ func LoadFrom(stateDir, name string) (*Lab, error) {
 		return nil, err
 	}
 	if _, err := os.Stat(dir); err != nil && len(parts) == 0 {
-		return nil, fmt.Errorf("lab %s: %w; start one: uvtep lab up%s", name, ErrNotUp, broken.nameFlag())
+		return nil, fmt.Errorf("%s: %w; start one: uvtep lab up%s", label(name), ErrNotUp, broken.NameFlag())
 	}
 	return broken, nil
 }
@@ -53,19 +56,24 @@ func LoadFrom(stateDir, name string) (*Lab, error) {
 func leftovers(name string) ([]string, error) {
 	all, err := netns.List()
 	if err != nil {
-		return nil, fmt.Errorf("lab %s: %w", name, err)
+		return nil, fmt.Errorf("%s: %w", label(name), err)
 	}
 	ours := regexp.MustCompile(`^` + regexp.QuoteMeta(prefix(name)) + `(net|h\d+|v\d+-g\d+)$`)
 	return slices.DeleteFunc(all, func(s string) bool { return !ours.MatchString(s) }), nil
 }
 
 // Down ends the daemons, and whatever else runs inside, and removes namespaces
-// and files. It works on a lab that is half made, whose daemons have died, or
-// that is down already, and goes on after an error; a context that has ended
-// makes it quick, not kind.
-func (l *Lab) Down(ctx context.Context) error {
+// and files; progress, unless nil, is told of it. It works on a lab that is half
+// made, whose daemons have died, or that is down already, and goes on after an
+// error; a context that has ended makes it quick, not kind.
+func (l *Lab) Down(ctx context.Context, told func(Step)) error {
+	p := &progress{tell: told}
+	return p.step(ctx, takeDown, l.down)
+}
+
+func (l *Lab) down(ctx context.Context, say func(string, ...any)) error {
 	if os.Geteuid() != 0 {
-		return fmt.Errorf("%w: run it with sudo", ErrNotRoot)
+		return fmt.Errorf("%s: %w: run it with sudo", l, ErrNotRoot)
 	}
 	spaces, err := leftovers(l.Name)
 	if err != nil {
@@ -82,8 +90,9 @@ func (l *Lab) Down(ctx context.Context) error {
 		err = os.RemoveAll(l.Dir)
 	}
 	if err != nil {
-		return fmt.Errorf("lab %s: take down: %w", l.Name, err)
+		return fmt.Errorf("%s: take down: %w", l, err)
 	}
+	say("%s, %s", count(len(l.Hosts), "daemon"), count(len(spaces), "namespace"))
 	return nil
 }
 

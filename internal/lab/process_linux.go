@@ -80,6 +80,7 @@ func (h *Host) waitReady(ctx context.Context, exited <-chan error) error {
 			// Whole lines only: one that is being written may yet say "ready
 			// to be told otherwise".
 			if readyWord.Match(b[:bytes.LastIndexByte(b, '\n')+1]) {
+				h.Running = true
 				return nil
 			}
 		}
@@ -114,8 +115,8 @@ func startTime(pid int) (uint64, error) {
 	return strconv.ParseUint(fields[19], 10, 64)
 }
 
-// Alive says whether the host's daemon runs.
-func (h *Host) Alive() bool {
+// alive says whether the host's daemon runs.
+func (h *Host) alive() bool {
 	p, err := h.open()
 	if err != nil || p < 0 {
 		return false

@@ -7,6 +7,19 @@ import (
 	"time"
 )
 
+// Step is a piece of work, as it is told to Options.Progress: once as it
+// begins, any number of times while it goes on, and once when it is done.
+type Step struct {
+	Name   string
+	Detail string        // how far it has come, or what it made
+	Took   time.Duration // since it began
+	Done   bool
+	Failed bool // done, and in vain
+}
+
+// takeDown is a step that several kinds of work end with.
+const takeDown = "take all of it down"
+
 // progress tells of steps, one call at a time.
 type progress struct {
 	mu   sync.Mutex

@@ -31,7 +31,7 @@ func Up(ctx context.Context, o Options) (*Lab, error) {
 	}
 	p := &progress{tell: o.Progress}
 	if err := l.make(ctx, p, nil); err != nil {
-		return nil, l.abandon(ctx, err)
+		return nil, l.abandon(ctx, p, err)
 	}
 	return l, nil
 }
@@ -43,11 +43,11 @@ func claim(o Options) (*Lab, error) {
 		return nil, err
 	}
 	if os.Geteuid() != 0 {
-		return nil, fmt.Errorf("%w: run it with sudo", ErrNotRoot)
+		return nil, fmt.Errorf("%s: %w: run it with sudo", l, ErrNotRoot)
 	}
 	if l.Binary == "" {
 		if l.Binary, err = os.Executable(); err != nil {
-			return nil, fmt.Errorf("lab %s: %w", l.Name, err)
+			return nil, fmt.Errorf("%s: %w", l, err)
 		}
 	}
 	if parts, err := leftovers(l.Name); err != nil {
@@ -56,15 +56,15 @@ func claim(o Options) (*Lab, error) {
 		return nil, l.exists()
 	}
 	if err := os.MkdirAll(strings.TrimSuffix(l.Dir, "/lab-"+l.Name), 0o755); err != nil {
-		return nil, fmt.Errorf("lab %s: %w", l.Name, err)
+		return nil, fmt.Errorf("%s: %w", l, err)
 	}
 	// Of two that start at once, one makes the folder.
 	if err := os.Mkdir(l.Dir, 0o700); errors.Is(err, fs.ErrExist) {
 		return nil, l.exists()
 	} else if err != nil {
-		return nil, fmt.Errorf("lab %s: %w", l.Name, err)
+		return nil, fmt.Errorf("%s: %w", l, err)
 	}
-	l.Run = rand.Uint32()
+	l.Run, l.full = rand.Uint32(), neighboursFull()
 	if err := l.save(); err != nil {
 		return nil, errors.Join(err, os.RemoveAll(l.Dir))
 	}
@@ -72,23 +72,17 @@ func claim(o Options) (*Lab, error) {
 }
 
 func (l *Lab) exists() error {
-	return fmt.Errorf("lab %s: %w; take it down first: uvtep lab down%s", l.Name, ErrExists, l.nameFlag())
-}
-
-// nameFlag is what a command line needs to mean this lab.
-func (l *Lab) nameFlag() string {
-	if l.Name == "lab" {
-		return ""
-	}
-	return " --name " + l.Name
+	return fmt.Errorf("%s: %w; take it down first: uvtep lab down%s", l, ErrExists, l.NameFlag())
 }
 
 // abandon takes down what was made before err, and returns it.
-func (l *Lab) abandon(ctx context.Context, err error) error {
-	if down := l.Down(context.WithoutCancel(ctx)); down != nil {
-		return errors.Join(err, down)
+func (l *Lab) abandon(ctx context.Context, p *progress, err error) error {
+	if ctx.Err() != nil {
+		err = fmt.Errorf("%s: %w", l, ErrInterrupted)
+	} else {
+		err = l.explain(err)
 	}
-	return err
+	return errors.Join(err, p.step(context.WithoutCancel(ctx), takeDown, l.down))
 }
 
 // make makes what was planned. Between the daemons' start and the first DHCP
@@ -97,7 +91,7 @@ func (l *Lab) make(ctx context.Context, p *progress, watch func() error) error {
 	if err := p.step(ctx, "make hosts and guests", l.makeNets); err != nil {
 		return err
 	}
-	if err := p.step(ctx, "start VTEPs", l.startHosts); err != nil {
+	if err := p.step(ctx, "start the VTEPs", l.startHosts); err != nil {
 		return err
 	}
 	if watch != nil {
@@ -114,12 +108,12 @@ func (l *Lab) make(ctx context.Context, p *progress, watch func() error) error {
 
 func (l *Lab) makeNets(ctx context.Context, say func(string, ...any)) error {
 	if err := l.makeNamespaces(ctx); err != nil {
-		return fmt.Errorf("lab %s: %w", l.Name, err)
+		return fmt.Errorf("%s: %w", l, err)
 	}
 	if err := l.makeUnderlay(ctx); err != nil {
-		return fmt.Errorf("lab %s: %w", l.Name, err)
+		return fmt.Errorf("%s: %w", l, err)
 	}
-	say("%s, %s in VNI %s", count(len(l.Hosts), "host"), count(len(l.Guests), "guest"), l.vnis())
+	say("%s, %s in VNI %s", count(len(l.Hosts), "host"), count(len(l.Guests), "guest"), l.vniList())
 	return nil
 }
 
@@ -127,13 +121,13 @@ func (l *Lab) startHosts(ctx context.Context, say func(string, ...any)) error {
 	for _, h := range l.Hosts {
 		yaml, err := l.config(h)
 		if err != nil {
-			return fmt.Errorf("lab %s: the configuration of %s: %w", l.Name, h.Name, err)
+			return fmt.Errorf("%s: the configuration of %s: %w", l, h.Name, err)
 		}
 		if err := os.WriteFile(h.Config, yaml, 0o600); err != nil {
-			return fmt.Errorf("lab %s: %w", l.Name, err)
+			return fmt.Errorf("%s: %w", l, err)
 		}
 		if err := os.MkdirAll(h.StateDir, 0o700); err != nil {
-			return fmt.Errorf("lab %s: %w", l.Name, err)
+			return fmt.Errorf("%s: %w", l, err)
 		}
 	}
 	var ready atomic.Int32
@@ -149,16 +143,9 @@ func (l *Lab) startHosts(ctx context.Context, say func(string, ...any)) error {
 		})
 	}
 	if err := group.Wait(); err != nil {
-		return fmt.Errorf("lab %s: %w", l.Name, err)
+		return fmt.Errorf("%s: %w", l, err)
 	}
-	var at []string
-	for _, h := range l.Hosts {
-		at = append(at, fmt.Sprintf("%s at %s", h.Name, h.Underlay.Addr()))
-	}
-	if len(at) > 4 {
-		at = append(at[:3], "…")
-	}
-	say("%s, UDP port %d", strings.Join(at, ", "), l.Port)
+	say("%s on UDP port %d", count(len(l.Hosts), "daemon"), l.Port)
 	return l.save()
 }
 
@@ -168,7 +155,7 @@ func (l *Lab) getAddresses(ctx context.Context, say func(string, ...any)) error 
 	for _, g := range l.Guests { // all at once: they mostly wait
 		group.Go(func() error {
 			if err := l.address(ctx, g); err != nil {
-				return fmt.Errorf("lab %s: %s: %w", l.Name, g.Name, err)
+				return fmt.Errorf("%s: %s: %w", l, g.Name, err)
 			}
 			say("%d of %d", have.Add(1), len(l.Guests))
 			return nil
@@ -177,7 +164,11 @@ func (l *Lab) getAddresses(ctx context.Context, say func(string, ...any)) error 
 	if err := group.Wait(); err != nil {
 		return err
 	}
-	say("%s", count(len(l.Guests), "lease"))
+	slowest := time.Duration(0)
+	for _, g := range l.Guests {
+		slowest = max(slowest, g.Lease.Took)
+	}
+	say("%s from %s within %s", count(len(l.Guests), "lease"), l.server(), Milliseconds(slowest))
 	return nil
 }
 
@@ -192,6 +183,9 @@ func (l *Lab) address(ctx context.Context, g *Guest) error {
 		return err
 	}
 	g.Lease = &lease
+	if err := l.checkLease(g); err != nil {
+		return err
+	}
 	return lease.Apply(g.NetNS, guestInterface)
 }
 

@@ -25,5 +25,8 @@ func Do(nameOrPath string, fn func() error) error { return ErrUnsupported }
 // Start returns ErrUnsupported and does not start cmd.
 func Start(nameOrPath string, cmd *exec.Cmd) error { return ErrUnsupported }
 
+// Exec returns ErrUnsupported.
+func Exec(nameOrPath, path string, argv, env []string) error { return ErrUnsupported }
+
 // PIDs returns ErrUnsupported.
 func PIDs(nameOrPath string) ([]int, error) { return nil, ErrUnsupported }

@@ -149,10 +149,16 @@ func (ns *NS) Sysctl(key, value string) {
 	})
 }
 
-// Addr adds an address, with its prefix length, to an interface.
+// Addr adds an address, with its prefix length, to an interface. It is usable
+// when Addr returns: the kernel calls off duplicate address detection a moment
+// later only, unless it is told that there shall be none.
 func (ns *NS) Addr(dev, prefix string) {
 	ns.t.Helper()
-	ns.Exec("ip", "addr", "add", prefix, "dev", dev)
+	args := []string{"addr", "add", prefix, "dev", dev}
+	if strings.Contains(prefix, ":") {
+		args = append(args, "nodad")
+	}
+	ns.Exec("ip", args...)
 }
 
 // Links are the names of the namespace's interfaces, sorted, loopback aside.

@@ -17,13 +17,16 @@ func Metrics(r control.Reader, b Build) http.Handler {
 	return promhttp.HandlerFor(Registry(r, b), promhttp.HandlerOpts{EnableOpenMetrics: true})
 }
 
+// prefix begins every name, those of the Go runtime and the process too.
+const prefix = "uvtep_"
+
 // Registry is what Metrics gathers from.
 func Registry(r control.Reader, b Build) *prometheus.Registry {
 	reg := prometheus.NewRegistry()
-	reg.MustRegister(
+	reg.MustRegister(&collector{from: r, build: b})
+	prometheus.WrapRegistererWithPrefix(prefix, reg).MustRegister(
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-		&collector{from: r, build: b},
 	)
 	return reg
 }
@@ -42,11 +45,11 @@ type metric struct {
 }
 
 func counter(name, help string, labels ...string) metric {
-	return metric{prometheus.NewDesc("uvtep_"+name, help, labels, nil), prometheus.CounterValue}
+	return metric{prometheus.NewDesc(prefix+name, help, labels, nil), prometheus.CounterValue}
 }
 
 func gauge(name, help string, labels ...string) metric {
-	return metric{prometheus.NewDesc("uvtep_"+name, help, labels, nil), prometheus.GaugeValue}
+	return metric{prometheus.NewDesc(prefix+name, help, labels, nil), prometheus.GaugeValue}
 }
 
 // Describe sends nothing: an unchecked collector, whose families follow the

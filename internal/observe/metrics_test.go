@@ -114,6 +114,25 @@ func TestMetricsTellWhatTheDaemonTells(t *testing.T) {
 	}
 }
 
+func TestEveryNameBeginsWithThatOfTheProgram(t *testing.T) {
+	families, err := observe.Registry(sample{}, build).Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]bool{}
+	for _, f := range families {
+		seen[f.GetName()] = true
+		if !strings.HasPrefix(f.GetName(), "uvtep_") {
+			t.Errorf("%s does not", f.GetName())
+		}
+	}
+	for _, name := range []string{"uvtep_build_info", "uvtep_process_resident_memory_bytes", "uvtep_go_goroutines"} {
+		if !seen[name] {
+			t.Errorf("%s is missing", name)
+		}
+	}
+}
+
 func TestLabelsAreBounded(t *testing.T) {
 	families, err := observe.Registry(sample{}, build).Gather()
 	if err != nil {
@@ -121,8 +140,8 @@ func TestLabelsAreBounded(t *testing.T) {
 	}
 	allowed := map[string]bool{"vni": true, "port": true, "peer": true, "reason": true, "worker": true, "state": true}
 	for _, f := range families {
-		if !strings.HasPrefix(f.GetName(), "uvtep_") || f.GetName() == "uvtep_build_info" {
-			continue
+		if strings.HasPrefix(f.GetName(), "uvtep_go_") || f.GetName() == "uvtep_build_info" {
+			continue // of the program, not of what it carries
 		}
 		for _, m := range f.GetMetric() {
 			for _, l := range m.GetLabel() {

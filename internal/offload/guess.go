@@ -33,5 +33,5 @@ func Guess(f *frame.Frame, mtu, size int) bool {
 		*o = was
 		return false
 	}
-	return true
+	return o.GSO != frame.GSONone
 }

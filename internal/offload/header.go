@@ -39,25 +39,30 @@ func Put(b []byte, o frame.Offload) {
 const minSegment = 8
 
 // Check holds what the virtio header of a parsed frame claims against what the
-// frame is, and reports whether they agree. The header's own idea of where the
-// payload begins is not to be trusted and is replaced; a super-frame of one
-// segment becomes a plain frame.
+// frame is, and reports whether they agree. What it claims needlessly is not to be
+// trusted: where the payload begins is found anew, a super-frame of one segment
+// becomes a plain frame, and what means nothing in a plain frame is cleared.
 func Check(f *frame.Frame) bool {
 	o, i := &f.Offload, &f.Info
-	if o.Flags&frame.NeedsCsum != 0 && (int(o.CsumStart) < frame.EthernetLen || int(o.CsumStart)+int(o.CsumOffset)+2 > f.Len()) {
+	partial := o.Flags&frame.NeedsCsum != 0
+	if partial && !coverable(f) {
 		return false
 	}
 	if o.GSO == frame.GSONone {
+		o.HdrLen, o.GSOSize = 0, 0
+		if !partial {
+			o.CsumStart, o.CsumOffset = 0, 0
+		}
 		return true
 	}
-	if i.L4 == 0 || i.Fragment || o.Flags&frame.NeedsCsum == 0 || o.CsumStart != i.L4 || o.GSOSize < minSegment {
+	if !partial || i.L4 == 0 || o.CsumStart != i.L4 || o.GSOSize < minSegment {
 		return false
 	}
 	b := f.Bytes()
 	hdr := int(i.L4)
-	switch o.GSO &^ frame.GSOECN {
-	case frame.GSOTCPv4, frame.GSOTCPv6:
-		if i.Proto != frame.ProtoTCP || o.CsumOffset != tcpCsum || (o.GSO&^frame.GSOECN == frame.GSOTCPv4) != (i.EtherType == frame.TypeIPv4) {
+	switch o.GSO {
+	case frame.GSOTCPv4, frame.GSOTCPv6, frame.GSOTCPv4 | frame.GSOECN, frame.GSOTCPv6 | frame.GSOECN:
+		if i.Proto != frame.ProtoTCP || (o.GSO&^frame.GSOECN == frame.GSOTCPv4) != (i.EtherType == frame.TypeIPv4) {
 			return false
 		}
 		hdr += int(b[i.L4+tcpOff]>>4) * 4
@@ -65,7 +70,7 @@ func Check(f *frame.Frame) bool {
 			return false
 		}
 	case frame.GSOUDPL4:
-		if i.Proto != frame.ProtoUDP || o.CsumOffset != udpCsum {
+		if i.Proto != frame.ProtoUDP {
 			return false
 		}
 		hdr += udpLen
@@ -82,6 +87,32 @@ func Check(f *frame.Frame) bool {
 	return true
 }
 
+// coverable reports whether the checksum that a frame claims to need is one: of
+// its own transport header, or of one that is deeper inside, as in a guest's own
+// tunnel. Completing it then changes nothing that the switch has looked at: no
+// address, port or type.
+func coverable(f *frame.Frame) bool {
+	o, i := &f.Offload, &f.Info
+	start, off := int(o.CsumStart), int(o.CsumOffset)
+	switch {
+	case i.Fragment || start+off+2 > f.Len():
+		return false
+	case i.EtherType == frame.TypeARP, i.L3 == 0 && (i.Tagged || i.EtherType == frame.TypeIPv4 || i.EtherType == frame.TypeIPv6):
+		return false
+	case i.L3 == 0:
+		return start >= frame.EthernetLen+ip4Hdr // something unknown in front of IP, MPLS for one
+	case i.L4 == 0 && i.EtherType == frame.TypeIPv4:
+		return start >= int(i.L3)+int(f.Bytes()[i.L3]&15)*4
+	case i.L4 == 0:
+		return start >= int(i.L3)+ip6Hdr && f.Bytes()[int(i.L3)+ip6Next] == i.Proto // no extension headers
+	case i.Proto == frame.ProtoTCP:
+		return start == int(i.L4) && off == tcpCsum
+	case i.Proto == frame.ProtoUDP && start == int(i.L4):
+		return off == udpCsum
+	}
+	return start >= int(i.L4)+udpLen // and that of ICMP is never partial
+}
+
 // PacketEnd is where the IP packet of a frame ends, by its own header.
 func PacketEnd(f *frame.Frame) int {
 	h := f.Bytes()[f.Info.L3:]
@@ -93,11 +124,13 @@ func PacketEnd(f *frame.Frame) int {
 
 // Where things are in headers (RFC 791, 8200, 9293, 768), bytes.
 const (
-	ip4Len, ip4ID, ip4Frag, ip4Csum, ip4Src = 2, 4, 6, 10, 12
-	ip6Len, ip6Next, ip6Src, ip6Hdr         = 4, 6, 8, 40
+	ip4Len, ip4ID, ip4Frag, ip4Csum, ip4Src, ip4Hdr = 2, 4, 6, 10, 12, 20
+	ip6Len, ip6Next, ip6Src, ip6Hdr                 = 4, 6, 8, 40
 
 	tcpSeq, tcpAck, tcpOff, tcpFlags, tcpWindow, tcpCsum, tcpMin = 4, 8, 12, 13, 14, 16, 20
 	udpSize, udpCsum, udpLen                                     = 4, 6, 8
+
+	ip4DF = 0x40 // in the byte at ip4Frag
 )
 
 // Flags of TCP (RFC 9293, section 3.1; RFC 3168).

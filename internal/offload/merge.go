@@ -21,12 +21,16 @@ const (
 // made the super-frame itself:
 //
 //   - TCP: consecutive sequence numbers, and equal in everything else but the
-//     payload, the checksums, IPv4's identification and PSH; only ACK and PSH
-//     are set. PSH ends a super-frame.
+//     payload, the checksums and PSH; only ACK and PSH are set. PSH ends a
+//     super-frame.
 //   - UDP: equal in everything but the payload and the checksums; a zero
 //     checksum is never merged.
-//   - All segments have equal payloads but the last, which may be shorter.
-//   - No IPv4 options, IPv6 extension headers, fragments or Ethernet padding.
+//   - IPv4's identification counts up, as it will again when the super-frame is
+//     split, or DF is set and it has no meaning (RFC 6864, section 4.1).
+//   - All segments have payloads of equal length but the last, which may be
+//     shorter.
+//   - No IPv4 options, IPv6 extension headers, fragments or Ethernet padding, and
+//     two tags at most.
 //   - Every checksum is right: what is merged gets new ones, and they must not
 //     cover up a fault.
 //
@@ -57,7 +61,11 @@ type run struct {
 	mss   int    // payload of every segment but the last
 	size  int    // payload so far
 	next  uint32 // sequence number
+	id    uint16 // IPv4 identification of the first
 	parts [][]byte
+
+	ipSum  uint64 // of the IPv4 header without length, identification and checksum
+	pseudo uint64 // of the pseudo-header without the length
 }
 
 // Reset forgets all runs; Finish was called and the frames have been written.
@@ -141,25 +149,17 @@ func (r *run) follows(p []byte, owner uint64) bool {
 			!bytes.Equal(x[ip6Next:], y[ip6Next:]) {
 			return false
 		}
-	} else if binary.BigEndian.Uint16(x) != binary.BigEndian.Uint16(y) || int(binary.BigEndian.Uint16(y[ip4Len:])) != r.l4-r.l3+n ||
-		binary.BigEndian.Uint32(x[ip4Frag:]) != binary.BigEndian.Uint32(y[ip4Frag:]) || // and TTL, protocol
-		binary.BigEndian.Uint64(x[ip4Src:]) != binary.BigEndian.Uint64(y[ip4Src:]) ||
-		frame.Fold(frame.Sum(y, 0)) != 0xffff {
-		return false
+	} else {
+		id := binary.BigEndian.Uint16(y[ip4ID:])
+		if binary.BigEndian.Uint16(x) != binary.BigEndian.Uint16(y) || int(binary.BigEndian.Uint16(y[ip4Len:])) != ip4Hdr+n ||
+			binary.BigEndian.Uint32(x[ip4Frag:]) != binary.BigEndian.Uint32(y[ip4Frag:]) || // and TTL, protocol
+			binary.BigEndian.Uint64(x[ip4Src:]) != binary.BigEndian.Uint64(y[ip4Src:]) ||
+			y[ip4Frag]&ip4DF == 0 && id != r.id+uint16(len(r.parts)+1) ||
+			frame.Fold(r.ipSum+uint64(ip4Hdr+n)+uint64(id)+uint64(binary.BigEndian.Uint16(y[ip4Csum:]))) != 0xffff {
+			return false
+		}
 	}
-	return frame.Fold(frame.Sum(p[r.l4:], r.pseudo(n))) == 0xffff
-}
-
-// pseudo is the sum of the pseudo-header of a transport packet of n bytes.
-func (r *run) pseudo(n int) uint64 {
-	proto := uint64(frame.ProtoTCP)
-	if r.udp {
-		proto = uint64(frame.ProtoUDP)
-	}
-	if r.v6 {
-		return frame.Sum(r.head[r.l3+ip6Src:r.l3+ip6Hdr], proto+uint64(n))
-	}
-	return frame.Sum(r.head[r.l3+ip4Src:r.l3+ip4Src+8], proto+uint64(n))
+	return frame.Fold(frame.Sum(p[r.l4:], r.pseudo+uint64(n))) == 0xffff
 }
 
 // Start makes a frame the first segment of a super-frame, if it can be one, and
@@ -168,16 +168,22 @@ func (r *run) pseudo(n int) uint64 {
 // be merged however equal they look.
 func (m *Merger) Start(f *frame.Frame, owner uint64) {
 	i, b := &f.Info, f.Bytes()
-	if i.Proto != frame.ProtoTCP && i.Proto != frame.ProtoUDP {
+	ported := i.Proto == frame.ProtoTCP || i.Proto == frame.ProtoUDP
+	switch {
+	case i.L3 == 0 || i.EtherType != frame.TypeIPv4 && i.EtherType != frame.TypeIPv6:
 		return
-	}
-	if i.L4 == 0 || i.Fragment {
-		// Of a flow that cannot be told: let it pass nobody.
-		for _, r := range m.open {
-			if r != nil {
-				m.close(r)
+	case i.L4 == 0 || i.Fragment:
+		// Of a flow that cannot be told, but for IPv4 of other protocols: let nobody
+		// pass it.
+		if ported || i.EtherType == frame.TypeIPv6 {
+			for _, r := range m.open {
+				if r != nil {
+					m.close(r)
+				}
 			}
 		}
+		return
+	case !ported:
 		return
 	}
 	ports := binary.BigEndian.Uint32(b[i.L4:])
@@ -214,33 +220,47 @@ func (m *Merger) Start(f *frame.Frame, owner uint64) {
 
 // begins reports whether the run's frame can be the first of several segments.
 func (r *run) begins() bool {
-	b := r.head
+	b, proto := r.head, frame.ProtoTCP
 	n := len(b) - r.l4
-	if r.v6 {
-		if r.l4-r.l3 != ip6Hdr || int(binary.BigEndian.Uint16(b[r.l3+ip6Len:])) != n {
-			return false
-		}
-	} else if b[r.l3] != 0x45 || int(binary.BigEndian.Uint16(b[r.l3+ip4Len:])) != r.l4-r.l3+n ||
-		frame.Fold(frame.Sum(b[r.l3:r.l4], 0)) != 0xffff {
-		return false
-	}
 	th := b[r.l4:]
 	if r.udp {
+		proto = frame.ProtoUDP
 		r.hdr = r.l4 + udpLen
 		if int(binary.BigEndian.Uint16(th[udpSize:])) != n || binary.BigEndian.Uint16(th[udpCsum:]) == 0 {
 			return false
 		}
 	} else {
 		r.hdr = r.l4 + int(th[tcpOff]>>4)*4
-		if r.hdr < r.l4+tcpMin || r.hdr > len(b) || th[tcpFlags] != flagACK {
+		if r.hdr < r.l4+tcpMin || th[tcpFlags] != flagACK {
 			return false
 		}
-		r.next = binary.BigEndian.Uint32(th[tcpSeq:])
 	}
+	// A super-frame has to fit where others fit, however many tags it has.
 	r.mss = len(b) - r.hdr
+	if r.mss < minSegment || r.l3 > frame.MaxLen-maxIPLen {
+		return false
+	}
+	if r.v6 {
+		if r.l4-r.l3 != ip6Hdr || int(binary.BigEndian.Uint16(b[r.l3+ip6Len:])) != n {
+			return false
+		}
+		r.pseudo = frame.Sum(b[r.l3+ip6Src:r.l4], uint64(proto))
+	} else {
+		ip := b[r.l3:]
+		if r.l4-r.l3 != ip4Hdr || int(binary.BigEndian.Uint16(ip[ip4Len:])) != ip4Hdr+n {
+			return false
+		}
+		r.id = binary.BigEndian.Uint16(ip[ip4ID:])
+		r.ipSum = fold32(frame.Sum(ip[ip4Frag:ip4Csum], frame.Sum(ip[:ip4Len], frame.Sum(ip[ip4Src:ip4Hdr], 0))))
+		if frame.Fold(r.ipSum+uint64(ip4Hdr+n)+uint64(r.id)+uint64(binary.BigEndian.Uint16(ip[ip4Csum:]))) != 0xffff {
+			return false
+		}
+		r.pseudo = frame.Sum(ip[ip4Src:ip4Hdr], uint64(proto))
+	}
+	r.pseudo = fold32(r.pseudo)
 	r.size = r.mss
-	r.next += uint32(r.mss)
-	return r.mss >= minSegment && frame.Fold(frame.Sum(b[r.l4:], r.pseudo(n))) == 0xffff
+	r.next = binary.BigEndian.Uint32(th[tcpSeq:]) + uint32(r.mss)
+	return frame.Fold(frame.Sum(th, r.pseudo+uint64(n))) == 0xffff
 }
 
 // Finish completes every super-frame of the batch: lengths, checksums, Parts and
@@ -263,9 +283,8 @@ func (r *run) finish() {
 	if r.v6 {
 		binary.BigEndian.PutUint16(ip[ip6Len:], uint16(n))
 	} else {
-		binary.BigEndian.PutUint16(ip[ip4Len:], uint16(r.l4-r.l3+n))
-		binary.BigEndian.PutUint16(ip[ip4Csum:], 0)
-		binary.BigEndian.PutUint16(ip[ip4Csum:], ^frame.Fold(frame.Sum(ip, 0)))
+		binary.BigEndian.PutUint16(ip[ip4Len:], uint16(ip4Hdr+n))
+		binary.BigEndian.PutUint16(ip[ip4Csum:], ^frame.Fold(r.ipSum+uint64(ip4Hdr+n)+uint64(r.id)))
 	}
 	o := frame.Offload{
 		Flags: frame.NeedsCsum, GSO: frame.GSOTCPv4, HdrLen: uint16(r.hdr), GSOSize: uint16(r.mss),
@@ -281,7 +300,7 @@ func (r *run) finish() {
 	if r.psh {
 		th[tcpFlags] |= flagPSH
 	}
-	binary.BigEndian.PutUint16(th[o.CsumOffset:], frame.Fold(r.pseudo(n)))
+	binary.BigEndian.PutUint16(th[o.CsumOffset:], frame.Fold(r.pseudo+uint64(n)))
 	f.Offload = o
 	f.SetParts(r.parts, r.size-r.mss)
 }

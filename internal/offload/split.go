@@ -33,21 +33,23 @@ func (s *Splitter) Init(f *frame.Frame) {
 		v6: f.Info.EtherType == frame.TypeIPv6, udp: f.Info.Proto == frame.ProtoUDP,
 	}
 	ip, th := s.head[s.l3:s.l4], s.head[s.l4:]
-	if s.v6 {
-		s.sum = frame.Sum(ip[ip6Src:ip6Src+32], uint64(f.Info.Proto))
-	} else {
+	if !s.v6 {
 		s.id = binary.BigEndian.Uint16(ip[ip4ID:])
-		s.ipSum = frame.Sum(ip[ip4Frag:ip4Csum], frame.Sum(ip[:ip4Len], frame.Sum(ip[ip4Src:], 0)))
-		s.sum = frame.Sum(ip[ip4Src:ip4Src+8], uint64(f.Info.Proto))
+		s.ipSum = fold32(frame.Sum(ip[ip4Frag:ip4Csum], frame.Sum(ip[:ip4Len], frame.Sum(ip[ip4Src:], 0))))
 	}
+	// The partial checksum is the sum of the pseudo-header, which is not for us to
+	// make: a routing header or a source route puts other addresses into it (RFC
+	// 8200, section 8.1). Its length is taken back out.
 	if s.udp {
+		s.sum = uint64(binary.BigEndian.Uint16(th[udpCsum:])) + uint64(^binary.BigEndian.Uint16(th[udpSize:]))
 		s.sum = frame.Sum(th[:udpSize], s.sum)
 	} else {
 		s.seq = binary.BigEndian.Uint32(th[tcpSeq:])
 		s.flags = th[tcpFlags]
+		s.sum = uint64(binary.BigEndian.Uint16(th[tcpCsum:])) + uint64(^uint16(len(b)-s.l4))
 		s.sum = frame.Sum(th[:tcpSeq], frame.Sum(th[tcpAck:tcpOff], frame.Sum(th[tcpWindow:tcpCsum], frame.Sum(th[tcpCsum+2:], s.sum))))
 	}
-	s.ipSum, s.sum = fold32(s.ipSum), fold32(s.sum)
+	s.sum = fold32(s.sum)
 }
 
 // HeaderLen is the length of a segment's headers, from its Ethernet header on.

@@ -54,7 +54,7 @@ func Acquire(ctx context.Context, ns, ifname string, who Identity) (Lease, error
 		lease, err := c.exchange(ctx, start, wait)
 		switch {
 		case err == nil:
-			lease.Tries = try
+			lease.Tries, lease.Took = try, time.Since(start)
 			return lease, nil
 		case ctx.Err() != nil:
 			return Lease{}, fmt.Errorf("dhcp on %s in %s: %w (%d tries in %s)",

@@ -38,6 +38,7 @@ type Lease struct {
 	Duration  time.Duration    `json:"-"`             // 0 = for ever
 	Obtained  time.Time        `json:"obtained"`
 	Tries     int              `json:"-"` // DISCOVERs it took
+	Took      time.Duration    `json:"-"` // from the first DISCOVER to the ACK
 }
 
 // Route is one of option 121's routes. A Via that is unspecified means that To

@@ -1,0 +1,51 @@
+package main
+
+import (
+	"github.com/spf13/cobra"
+
+	"github.com/uvtep/uvtep/internal/control"
+)
+
+func portCommand() *cobra.Command {
+	c := group(&cobra.Command{Use: "port", Short: "Add and remove ports of a running uvtep"})
+	client := clientFlag(c)
+	c.AddCommand(portAddCommand(client), portDelCommand(client))
+	return c
+}
+
+func portAddCommand(client func() *control.Client) *cobra.Command {
+	c := &cobra.Command{
+		Use: "add --vni N --tap NAME", Short: "Add a port", Args: cobra.NoArgs,
+		Long: "Add a port. It stays until it is removed or the daemon stops: to keep it, list it in the configuration too.",
+	}
+	var p control.NewPort
+	vni := vniFlag(c.Flags(), "segment")
+	mac := macFlag(c.Flags(), "hardware address of the kernel side")
+	f := c.Flags()
+	f.StringVar(&p.TAP, "tap", "", "TAP device; created if it is not there. Also the port's name")
+	f.StringVar(&p.NetNS, "netns", "", "network namespace, name or path, that its kernel side is moved to")
+	f.StringVar(&p.Rename, "rename", "", "what its kernel side is called there")
+	f.StringVar(&p.Bridge, "bridge", "", "Linux bridge that its kernel side is enslaved to")
+	f.BoolVar(&p.Isolated, "isolated", false, "exchange no frames with other isolated ports")
+	f.IntVar(&p.MaxMACs, "max-macs", 0, "limit of learned MACs (default: the segment's)")
+	require(c, "vni", "tap")
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		if c.Flags().Changed("mac") {
+			p.MAC = mac
+		}
+		return client().AddPort(c.Context(), *vni, p)
+	}
+	return c
+}
+
+func portDelCommand(client func() *control.Client) *cobra.Command {
+	c := &cobra.Command{
+		Use: "del --vni N --tap NAME", Short: "Remove a port", Args: cobra.NoArgs,
+		Long: "Remove a port. One that the configuration lists comes back with the next reload.",
+	}
+	vni := vniFlag(c.Flags(), "segment")
+	tap := c.Flags().String("tap", "", "the port's name: its TAP device")
+	require(c, "vni", "tap")
+	c.RunE = func(c *cobra.Command, _ []string) error { return client().DeletePort(c.Context(), *vni, *tap) }
+	return c
+}

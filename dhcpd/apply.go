@@ -1,0 +1,103 @@
+package dhcpd
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+)
+
+// apply puts a configuration in force; the lock is held or the server not yet
+// known to anybody. Subnets whose addresses do not change keep their state as
+// it is, whatever the number of leases; the others are filled anew.
+func (s *Server) apply(cfg SegmentConfig) error {
+	if f := cfg.Validate(); len(f) > 0 {
+		return fmt.Errorf("dhcp of segment %d: %w", s.segment, f[0])
+	}
+	cfg = cfg.withDefaults()
+	own := RelaySubnet{
+		Subnet: cfg.Subnet, Ranges: cfg.Ranges, Gateway: cfg.Gateway, DNS: cfg.DNS, Domain: cfg.Domain, MTU: cfg.MTU,
+		Routes: cfg.Routes, Options: cfg.Options, Lease: cfg.Lease, T1: cfg.T1, T2: cfg.T2,
+	}
+	var nets []*network
+	for _, r := range append([]RelaySubnet{own}, cfg.Relays...) {
+		nets = append(nets, newNetwork(&r, cfg.Server))
+	}
+	for _, r := range append(slices.Clone(s.live), cfg.Hosts...) {
+		addReservation(nets, r)
+	}
+	old := append(slices.Clone(s.nets), s.stray)
+	s.cfg, s.ip, s.nets, s.stray = cfg, toU32(cfg.Server), nets, newStray()
+	s.classes = newClasses(cfg.Classes)
+	if s.places == nil {
+		s.places = map[place]*place{}
+	}
+	for i, n := range nets {
+		n.open()
+		for j, o := range old {
+			if o != nil && o.sameAddresses(n) {
+				o.adopt(n)
+				nets[i], old[j] = o, nil
+				break
+			}
+		}
+	}
+	var moved []*binding
+	for _, o := range old {
+		if o != nil {
+			moved = slices.AppendSeq(moved, maps.Values(o.byIP))
+		}
+	}
+	s.insertAll(moved)
+	return nil
+}
+
+// insertAll inserts many bindings, those that ended first in front, so that the
+// longest unused address is the next to be given out.
+func (s *Server) insertAll(bs []*binding) {
+	slices.SortFunc(bs, func(a, b *binding) int { return cmp.Compare(a.expires, b.expires) })
+	for _, b := range bs {
+		s.insert(b)
+	}
+}
+
+// insert puts a binding where the configuration now wants it.
+func (s *Server) insert(b *binding) {
+	n := s.home(b.ip)
+	if b.state != StateOffered {
+		b.unlist()
+	}
+	n.byIP[b.ip] = b
+	switch b.state {
+	case StateOffered:
+		n.offers[b.key] = b
+	case StateDeclined:
+	default:
+		// One client has one lease in a subnet; should there be two, the one
+		// that lasts counts, else the one that ended last.
+		if o := n.byKey[b.key]; o == nil || b.state == o.state && b.expires > o.expires || b.state == StateBound && o.state == StateFree {
+			n.byKey[b.key] = b
+		}
+	}
+	n.settle(b.ip)
+}
+
+// addReservation puts a reservation into the subnet of its address, one without
+// an address into all.
+func addReservation(nets []*network, r Reservation) *host {
+	h := newHost(r)
+	for _, n := range nets {
+		if h.ip == 0 || n.contains(h.ip) {
+			n.addHost(h)
+		}
+	}
+	return h
+}
+
+func newHost(r Reservation) *host {
+	h := &host{Reservation: r, ip: toU32(r.IP), opts: newOptionList(r.Options)}
+	if _, given := h.opts.get(optHostname); r.Hostname != "" && !given {
+		h.opts = append(h.opts, Option{Code: optHostname, Data: []byte(r.Hostname)})
+	}
+	return h
+}

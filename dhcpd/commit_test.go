@@ -1,0 +1,417 @@
+package dhcpd_test
+
+import (
+	"errors"
+	"runtime"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/uvtep/uvtep/dhcpd"
+	"github.com/uvtep/uvtep/dhcpd/dhcpdtest"
+)
+
+// An ACK is a promise: what may leave before the disk has it, and what not.
+
+// selecting takes a client to the point where it requests its offer.
+func (w *world) selecting(c *dhcpdtest.Client) []byte {
+	w.Helper()
+	msg, err := c.Receive(w.must(offer, c.Discover()).Payload)
+	if err != nil {
+		w.Fatal(err)
+	}
+	return msg
+}
+
+func TestAnACKLeavesOnlyAfterTheStoreHasTheLease(t *testing.T) {
+	w := newWorld(t)
+	msg := w.selecting(client(1))
+	w.store.Block()
+	stop := w.run()
+	var inStore []int
+	answered := make(chan struct{})
+	out := w.srv.Serve(&dhcpd.Request{Payload: msg, Src: addr(0), Dst: broadcast}, func(dhcpd.Reply) {
+		inStore = append(inStore, stored(w.store.Under))
+		close(answered)
+	})
+	if out != dhcpd.Pending {
+		t.Fatalf("outcome %v, want pending", out)
+	}
+	w.store.AwaitCommit()
+	select {
+	case <-answered:
+		t.Fatal("the ACK left while the store had not returned")
+	default:
+	}
+	// Meanwhile others are served, and a retransmission is not a second lease.
+	if r := w.serve(client(2).Discover(), from{}); r.outcome != dhcpd.Answered {
+		t.Errorf("while the disk is busy a DISCOVER is %v", r.outcome)
+	}
+	if r := w.serve(msg, from{}); r.outcome != dhcpd.Duplicate || len(r.replies) != 0 {
+		t.Errorf("the retransmission is %v with %d replies", r.outcome, len(r.replies))
+	}
+	w.store.Unblock()
+	<-answered
+	stop()
+	if len(inStore) != 1 || inStore[0] != 1 {
+		t.Errorf("stored leases at each ACK: %v, want one ACK with one lease stored", inStore)
+	}
+}
+
+// stored is how many leases a store has of segment 100.
+func stored(s dhcpd.Store) (n int) {
+	if err := s.Load(100, func(dhcpd.Lease) error { n++; return nil }); err != nil {
+		panic(err)
+	}
+	return n
+}
+
+func TestAFailingStoreGivesNoACKAndAnEventAndRecovers(t *testing.T) {
+	w := newWorld(t)
+	c := client(1)
+	msg := w.selecting(c)
+	w.store.Fail(errors.New("input/output error"))
+	for range 2 {
+		if r := w.ask(msg); r != nil {
+			t.Fatalf("%v although the store fails", r.typ())
+		}
+	}
+	if n := count(w.kinds(), dhcpd.EventFailed); n != 1 || w.svc.Stats().Failures != 2 {
+		t.Errorf("told %d times, counted %d, want once and 2", n, w.svc.Stats().Failures)
+	}
+	// Nobody was told, so it is an offer still, and nobody else's.
+	if l, _ := w.srv.Lookup(addr(10)); l.State != dhcpd.StateOffered {
+		t.Errorf("the lease is %v, want offered", l.State)
+	}
+	if r := w.must(offer, client(2).Discover()); r.yiaddr() == addr(10) {
+		t.Error("another client was offered the address")
+	}
+	w.store.Fail(nil)
+	w.must(ack, msg)
+	if !w.happened(dhcpd.EventRecovered) || !w.happened(dhcpd.EventBound) || stored(w.store.Under) != 1 {
+		t.Errorf("events %v, %d stored", w.kinds(), stored(w.store.Under))
+	}
+}
+
+func TestAFailedRenewalLeavesTheLeaseAsItWas(t *testing.T) {
+	w := newWorld(t)
+	c := client(1)
+	w.bind(c)
+	before, _ := w.srv.Lookup(c.IP)
+	w.clock.Advance(6 * time.Hour)
+	w.store.Fail(errors.New("no space left on device"))
+	w.silent(dhcpd.Pending, c.Renew(), from{src: c.IP, dst: serverIP})
+	if after, _ := w.srv.Lookup(c.IP); after != before {
+		t.Errorf("the lease is %+v, was %+v", after, before)
+	}
+	w.clock.Advance(7 * time.Hour)
+	if _, ok := w.srv.Lookup(c.IP); ok {
+		t.Error("the lease outlived its last durable end")
+	}
+}
+
+func TestAFailedMoveLeavesTheClientWhereItWas(t *testing.T) {
+	w := newWorld(t)
+	c := client(1)
+	w.bind(c)
+	old := c.IP
+	if err := w.srv.Reserve(dhcpd.Reservation{MAC: mac(1), IP: addr(240)}); err != nil {
+		t.Fatal(err)
+	}
+	msg := w.selecting(c)
+	w.store.Fail(errors.New("input/output error"))
+	w.silent(dhcpd.Pending, msg, from{})
+	if l, _ := w.srv.Lookup(old); l.State != dhcpd.StateBound {
+		t.Errorf("the former lease is %v", l.State)
+	}
+	if l, _ := w.srv.Lookup(addr(240)); l.State != dhcpd.StateOffered {
+		t.Errorf("the new one is %v, want offered again", l.State)
+	}
+	w.store.Fail(nil)
+	w.must(ack, msg)
+	if l := w.srv.Leases(); len(l) != 1 || l[0].IP != addr(240) || stored(w.store.Under) != 1 {
+		t.Errorf("leases %+v, %d stored, want one of %s", l, stored(w.store.Under), addr(240))
+	}
+}
+
+func TestASecondTryGivesUpTheFormerAddressThatTheFirstCouldNot(t *testing.T) {
+	w := newWorld(t)
+	c := client(1)
+	w.bind(c)
+	if err := w.srv.Reserve(dhcpd.Reservation{MAC: mac(1), IP: addr(240)}); err != nil {
+		t.Fatal(err)
+	}
+	msg := w.selecting(c)
+	again := with(msg, 12, 'x')
+	again[7]++ // another exchange: not a retransmission
+	stop := w.run()
+	w.store.Block()
+	w.serve(msg, from{})
+	w.store.AwaitCommit()
+	w.serve(again, from{}) // queued while the first is on its way
+	w.store.FailOnce(errors.New("input/output error"))
+	w.store.Unblock()
+	stop()
+	if l := w.srv.Leases(); len(l) != 1 || l[0].IP != addr(240) || stored(w.store.Under) != 1 {
+		t.Errorf("leases %+v, %d stored, want one of %s", l, stored(w.store.Under), addr(240))
+	}
+}
+
+func TestManyLeasesShareOneCommit(t *testing.T) {
+	w := newWorld(t)
+	var msgs [][]byte
+	for i := range 100 {
+		msgs = append(msgs, w.selecting(client(i)))
+	}
+	before := w.store.Commits()
+	var all []*result
+	for _, m := range msgs {
+		all = append(all, w.serve(m, from{}))
+	}
+	w.svc.Commit()
+	if n := w.store.Commits() - before; n != 1 {
+		t.Errorf("%d commits for 100 leases, want 1", n)
+	}
+	for i, r := range all {
+		if len(r.replies) != 1 || r.replies[0].typ() != ack {
+			t.Errorf("client %d: %d replies", i, len(r.replies))
+		}
+	}
+	if s := w.svc.Stats(); s.Changes != 100 || s.Queued != 0 {
+		t.Errorf("stats %+v", s)
+	}
+}
+
+func TestRunCommitsAndAnswersWhatIsQueuedWhenItEnds(t *testing.T) {
+	w := newWorld(t)
+	msg := w.selecting(client(1))
+	w.store.Block()
+	stop := w.run()
+	first := w.serve(msg, from{})
+	w.store.AwaitCommit()
+	late := w.serve(w.selectingWhileBlocked(client(2)), from{}) // queued behind it
+	done := make(chan struct{})
+	go func() { stop(); close(done) }()
+	w.store.Unblock()
+	<-done
+	if len(first.replies) != 1 || len(late.replies) != 1 || stored(w.store.Under) != 2 {
+		t.Errorf("%d and %d replies, %d stored, want 1, 1, 2", len(first.replies), len(late.replies), stored(w.store.Under))
+	}
+	if r := w.serve(client(3).Discover(), from{}); r.outcome != dhcpd.Stopped {
+		t.Errorf("after the end a DISCOVER is %v, want stopped", r.outcome)
+	}
+}
+
+// selectingWhileBlocked is selecting without a turn of the commit loop.
+func (w *world) selectingWhileBlocked(c *dhcpdtest.Client) []byte {
+	w.Helper()
+	r := w.serve(c.Discover(), from{})
+	if len(r.replies) != 1 {
+		w.Fatalf("%d replies", len(r.replies))
+	}
+	msg, err := c.Receive(r.replies[0].Payload)
+	if err != nil {
+		w.Fatal(err)
+	}
+	return msg
+}
+
+func TestNobodyIsToldOfALeaseThatWasTakenBackMeanwhile(t *testing.T) {
+	for name, meanwhile := range map[string]func(w *world, c *dhcpdtest.Client){
+		"released by an operator": func(w *world, c *dhcpdtest.Client) {
+			if err := w.srv.Release(addr(10)); err != nil {
+				w.Fatal(err)
+			}
+		},
+		"declined": func(w *world, c *dhcpdtest.Client) {
+			c.IP, c.Ack = addr(10), c.Offer
+			if r := w.serve(c.Decline(), from{}); r.outcome != dhcpd.Answered {
+				w.Fatalf("the DECLINE is %v", r.outcome)
+			}
+		},
+		"run out": func(w *world, c *dhcpdtest.Client) { w.clock.Advance(13 * time.Hour) },
+		"the segment removed": func(w *world, c *dhcpdtest.Client) {
+			if err := w.svc.Remove(100); err != nil {
+				w.Fatal(err)
+			}
+			// Its next server has read the store and knows nothing of it.
+			if l := w.add(100).Leases(); len(l) != 0 {
+				w.Fatalf("leases %+v", l)
+			}
+		},
+	} {
+		w := newWorld(t)
+		c := client(1)
+		r := w.serve(w.selecting(c), from{})
+		meanwhile(w, c)
+		w.svc.Commit()
+		if r.outcome != dhcpd.Pending || len(r.replies) != 0 || w.happened(dhcpd.EventBound) {
+			t.Errorf("%s: %v, %d replies, events %v, want pending and silence", name, r.outcome, len(r.replies), w.kinds())
+		}
+	}
+}
+
+func TestLeasesSurviveARestart(t *testing.T) {
+	w := newWorld(t)
+	c := client(1)
+	c.ClientID, c.Hostname = []byte{0xff, 7, 7}, "web1"
+	w.bindFrom(c, from{port: "tap1"})
+	want, _ := w.srv.Lookup(c.IP)
+	again := newWorldOn(t, w.clock, w.store.Under)
+	if got, _ := again.srv.Lookup(c.IP); got != want {
+		t.Errorf("after the restart %+v, was %+v", got, want)
+	}
+	again.must(ack, c.Reboot())
+	d := client(2)
+	if again.bind(d); d.IP == c.IP {
+		t.Error("the address was given to another client")
+	}
+}
+
+func TestAWallClockThatIsSetMovesNoRunningLease(t *testing.T) {
+	for _, step := range []time.Duration{-365 * 24 * time.Hour, 365 * 24 * time.Hour} {
+		w := newWorld(t)
+		c := client(1)
+		w.bind(c)
+		w.clock.Step(step)
+		if _, ok := w.srv.Lookup(c.IP); !ok {
+			t.Errorf("step %s: the lease ended", step)
+		}
+		// The next commit writes all leases by the new clock, so that a restart
+		// does not see them expired, or running for a year.
+		w.bind(client(2))
+		if !w.happened(dhcpd.EventClock) {
+			t.Errorf("step %s: events %v", step, w.kinds())
+		}
+		again := newWorldOn(t, w.clock, w.store.Under)
+		l, ok := again.srv.Lookup(c.IP)
+		if left := l.Expires.Sub(w.clock.Now()); !ok || left != 12*time.Hour {
+			t.Errorf("step %s: after a restart the lease is there %t and has %s left", step, ok, left)
+		}
+		w.clock.Advance(12 * time.Hour)
+		if _, ok := again.srv.Lookup(c.IP); ok {
+			t.Errorf("step %s: the lease does not end", step)
+		}
+	}
+}
+
+func TestALeaseFromTheFutureLastsNoLongerThanItWasGivenFor(t *testing.T) {
+	// The machine came up with its clock reset.
+	w := newWorld(t)
+	c := client(1)
+	w.bind(c)
+	w.clock.Step(-10 * 365 * 24 * time.Hour)
+	again := newWorldOn(t, w.clock, w.store.Under)
+	if _, ok := again.srv.Lookup(c.IP); !ok {
+		t.Error("the lease is gone")
+	}
+	w.clock.Advance(12 * time.Hour)
+	if _, ok := again.srv.Lookup(c.IP); ok {
+		t.Error("the lease lives for years")
+	}
+}
+
+func TestARemovedSegmentKeepsItsLeasesUntilItIsForgotten(t *testing.T) {
+	w := newWorld(t)
+	w.bind(client(1))
+	if _, err := w.svc.Add(100, blue()); !errors.Is(err, dhcpd.ErrSegmentExists) {
+		t.Errorf("a second Add: %v", err)
+	}
+	if err := w.svc.Forget(100); !errors.Is(err, dhcpd.ErrSegmentExists) {
+		t.Errorf("Forget of a served segment: %v", err)
+	}
+	if err := w.svc.Remove(100); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.svc.Remove(100); !errors.Is(err, dhcpd.ErrNoSegment) {
+		t.Errorf("a second Remove: %v", err)
+	}
+	if n := len(w.add(100).Leases()); n != 1 {
+		t.Errorf("%d leases after it came back, want 1", n)
+	}
+	if err := errors.Join(w.svc.Remove(100), w.svc.Forget(100)); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(w.add(100).Leases()); n != 0 {
+		t.Errorf("%d leases after Forget, want 0", n)
+	}
+}
+
+// TestClientsOfManyGoroutinesNeverShareAnAddress is for the race detector, too.
+func TestClientsOfManyGoroutinesNeverShareAnAddress(t *testing.T) {
+	const goroutines, rounds = 8, 40
+	w := newWorld(t, pool(goroutines+2))
+	w.run()
+	var (
+		mu    sync.Mutex
+		owner = map[string]string{} // address to MAC, by what ACKs said
+		wg    sync.WaitGroup
+	)
+	for g := range goroutines {
+		wg.Go(func() {
+			c := client(g)
+			for range rounds {
+				for msg := c.Discover(); msg != nil; {
+					replies := make(chan []byte, 1)
+					out := w.srv.Serve(&dhcpd.Request{Payload: msg, Src: addr(0), Dst: broadcast, Port: "tap0"}, func(r dhcpd.Reply) {
+						replies <- append([]byte{}, r.Payload...)
+					})
+					if out != dhcpd.Answered && out != dhcpd.Pending {
+						t.Errorf("client %d: %v", g, out)
+						return
+					}
+					var err error
+					if msg, err = c.Receive(<-replies); err != nil {
+						t.Errorf("client %d: %v", g, err)
+						return
+					}
+				}
+				mu.Lock()
+				if o := owner[c.IP.String()]; o != "" {
+					t.Errorf("%s was given to %s while %s had it", c.IP, c.MAC, o)
+				}
+				owner[c.IP.String()] = c.MAC.String()
+				mu.Unlock()
+				runtime.Gosched()
+				mu.Lock()
+				delete(owner, c.IP.String())
+				mu.Unlock()
+				ip := c.IP
+				w.srv.Serve(&dhcpd.Request{Payload: c.Release(), Src: ip, Dst: serverIP}, func(dhcpd.Reply) { t.Errorf("a RELEASE was answered") })
+			}
+		})
+	}
+	// The rest of the interface, meanwhile.
+	stop := make(chan struct{})
+	var beside sync.WaitGroup
+	beside.Go(func() {
+		cfg := blue()
+		pool(goroutines + 2)(&cfg)
+		for i := 0; ; i++ {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			w.srv.Leases()
+			w.srv.Stats()
+			w.svc.Stats()
+			w.srv.Lookup(addr(10))
+			if err := w.srv.Reserve(dhcpd.Reservation{MAC: mac(1000), IP: addr(100)}); err != nil {
+				t.Errorf("reserve: %v", err)
+			}
+			if err := w.srv.Unreserve(addr(100)); err != nil {
+				t.Errorf("unreserve: %v", err)
+			}
+			if i%8 == 0 {
+				if err := w.srv.Reconfigure(cfg); err != nil {
+					t.Errorf("reconfigure: %v", err)
+				}
+			}
+			w.clock.Advance(time.Millisecond)
+		}
+	})
+	wg.Wait()
+	close(stop)
+	beside.Wait()
+}

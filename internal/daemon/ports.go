@@ -1,0 +1,212 @@
+package daemon
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+
+	"github.com/uvtep/uvtep/encap"
+	"github.com/uvtep/uvtep/internal/config"
+	"github.com/uvtep/uvtep/internal/control"
+	"github.com/uvtep/uvtep/internal/tap"
+	"github.com/uvtep/uvtep/vtep"
+)
+
+// placed is a port and the segment that it belongs to. A port's name says which
+// one it is: no two ports of a host share one.
+type placed struct {
+	vni  uint32
+	port config.Port
+}
+
+// AddPort adds a port that stays until it is taken away, its segment goes or
+// the daemon stops. A configuration that comes to list a port of that name takes
+// it over.
+func (d *server) AddPort(vni encap.VNI, n control.NewPort) error {
+	p := config.Port{TAP: n.TAP, NetNS: n.NetNS, Rename: n.Rename, Bridge: n.Bridge, Isolated: n.Isolated, MaxMACs: n.MaxMACs}
+	if n.MAC != nil {
+		b := n.MAC.Bytes()
+		p.MAC = b[:]
+	}
+	var faults config.Faults
+	if err := p.Check(); errors.As(err, &faults) {
+		return control.Errorf(control.ErrInvalid, "%s: %s", faults[0].Path, faults[0].Msg)
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed {
+		return errStopping
+	}
+	for _, s := range d.vtep.Segments() {
+		if i := slices.IndexFunc(s.Ports(), func(q vtep.PortStats) bool { return q.Name == p.TAP }); i >= 0 {
+			return control.Errorf(control.ErrConflict, "segment %v has a port %s already; choose another name", s.VNI(), p.TAP)
+		}
+	}
+	seg, err := d.segment(vni)
+	if err != nil {
+		return err
+	}
+	if _, err := seg.AttachPort(portConfig(p)); err != nil {
+		return kind(err)
+	}
+	// One that the configuration lists, and that was taken away, is back.
+	i := slices.IndexFunc(d.added, func(q placed) bool { return q.port.TAP == p.TAP })
+	if i >= 0 {
+		d.added = slices.Delete(d.added, i, i+1)
+	}
+	if now := (placed{uint32(vni), p}); !reflect.DeepEqual(d.listed()[p.TAP], now) {
+		d.added = append(d.added, now)
+	}
+	return nil
+}
+
+// DeletePort takes a port away. One that the configuration lists comes back with
+// the next reload.
+func (d *server) DeletePort(vni encap.VNI, name string) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed {
+		return errStopping
+	}
+	seg, err := d.segment(vni)
+	if err != nil {
+		return err
+	}
+	err = seg.DetachPort(name)
+	if errors.Is(err, vtep.ErrNotFound) {
+		return control.Errorf(control.ErrNotFound, "segment %v has no port %s; see uvtep show ports", vni, name)
+	}
+	d.added = slices.DeleteFunc(d.added, func(q placed) bool { return q.vni == uint32(vni) && q.port.TAP == name })
+	return err
+}
+
+// listed are the ports of the configuration, by name.
+func (d *server) listed() map[string]placed { return portsOf(d.cfg) }
+
+func portsOf(c *config.Config) map[string]placed {
+	all := map[string]placed{}
+	for _, s := range c.Segments {
+		for _, p := range s.Ports {
+			all[p.TAP] = placed{s.VNI, p}
+		}
+	}
+	return all
+}
+
+// portChanges are the ports that a new configuration takes away and those that
+// it brings, each in a fixed order, and those added while running that stay.
+func (d *server) portChanges(next *config.Config) (goes, comes, stay []placed) {
+	have, want := d.listed(), portsOf(next)
+	segments := map[uint32]bool{}
+	for _, s := range next.Segments {
+		segments[s.VNI] = true
+	}
+	for _, q := range d.added {
+		have[q.port.TAP] = q
+		if _, claimed := want[q.port.TAP]; !claimed && segments[q.vni] {
+			stay = append(stay, q)
+			want[q.port.TAP] = q
+		}
+	}
+	return missingIn(have, want), missingIn(want, have), stay
+}
+
+// missingIn are the ports of a that b does not have just so.
+func missingIn(a, b map[string]placed) []placed {
+	return slices.DeleteFunc(inOrder(a), func(q placed) bool { return reflect.DeepEqual(b[q.port.TAP], q) })
+}
+
+// inOrder are ports by segment and name.
+func inOrder(all map[string]placed) []placed {
+	return slices.SortedFunc(maps.Values(all), func(a, b placed) int {
+		return cmp.Or(cmp.Compare(a.vni, b.vni), cmp.Compare(a.port.TAP, b.port.TAP))
+	})
+}
+
+func (d *server) attach(t *transaction, q placed) error {
+	seg, err := d.segment(encap.VNI(q.vni))
+	if err != nil {
+		return err
+	}
+	if _, err := seg.AttachPort(portConfig(q.port)); err != nil {
+		return err
+	}
+	t.did(func() error { return seg.DetachPort(q.port.TAP) })
+	return nil
+}
+
+// detach takes a port away, if it is there: it may have been taken away while
+// running.
+func (d *server) detach(t *transaction, q placed) error {
+	seg, err := d.segment(encap.VNI(q.vni))
+	if err != nil {
+		return err
+	}
+	err = seg.DetachPort(q.port.TAP)
+	if errors.Is(err, vtep.ErrNotFound) {
+		return nil
+	}
+	t.did(func() error {
+		_, err := seg.AttachPort(portConfig(q.port))
+		return err
+	})
+	return err
+}
+
+// reopen opens the devices of ports that are down, and attaches those that
+// should be there and are not. One that cannot be opened stays as it is: its
+// namespace may come back later.
+func (d *server) reopen() []string {
+	should := d.listed()
+	for _, q := range d.added {
+		should[q.port.TAP] = q
+	}
+	up := map[string]bool{}
+	for _, s := range d.vtep.Segments() {
+		for _, p := range s.Ports() {
+			up[p.Name] = p.State == stateUp
+		}
+	}
+	var done []string
+	for _, q := range inOrder(should) {
+		if up[q.port.TAP] {
+			continue
+		}
+		if err := d.reopenPort(q); err != nil {
+			d.log.Warn("a port stays down", "vni", q.vni, "port", q.port.TAP, "err", oneLine(err))
+			continue
+		}
+		done = append(done, fmt.Sprintf("segment %d: port %s opened again", q.vni, q.port.TAP))
+	}
+	return done
+}
+
+// reopenPort opens the device before it gives the port up.
+func (d *server) reopenPort(q placed) error {
+	seg, err := d.segment(encap.VNI(q.vni))
+	if err != nil {
+		return err
+	}
+	open := d.opts.OpenTAP
+	if open == nil {
+		open = tap.Open
+	}
+	pc := portConfig(q.port)
+	pc.Device, err = open(tap.Config{
+		Name: pc.Name, NetNS: pc.NetNS, Rename: pc.Rename, MAC: pc.MAC, Bridge: pc.Bridge,
+		MTU: seg.Config().MTU, Queues: len(d.vtep.Stats().Workers),
+	})
+	if err != nil {
+		return err
+	}
+	if err := seg.DetachPort(q.port.TAP); err != nil {
+		d.log.Debug("the vanished device of a port", "port", q.port.TAP, "err", err)
+	}
+	if _, err = seg.AttachPort(pc); err != nil {
+		return errors.Join(err, pc.Device.Close())
+	}
+	return nil
+}

@@ -1,0 +1,542 @@
+package daemon_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/uvtep/uvtep/internal/control"
+	"github.com/uvtep/uvtep/internal/daemon"
+)
+
+// state is what a daemon tells of itself, and what the operating system has of
+// it, less what counts.
+func (d *instance) state(t *testing.T) string {
+	t.Helper()
+	var b strings.Builder
+	note := func(v any) {
+		t.Helper()
+		j, err := json.Marshal(v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(&b, "%s\n", j)
+	}
+	for _, s := range must(d.Segments(t.Context(), 0))(t) {
+		s.MACs = 0
+		slices.Sort(s.Ports) // one that was taken away and put back is the last
+		note(s)
+	}
+	for _, p := range must(d.Peers(t.Context(), 0))(t) {
+		note([]any{p.VNI, p.Dst, p.Origin, p.Replicate})
+	}
+	for _, e := range must(d.FDB(t.Context(), 0))(t) {
+		if e.State != "dynamic" {
+			note(e)
+		}
+	}
+	for _, l := range must(d.Leases(t.Context(), 0))(t) {
+		note(l)
+	}
+	var ports []string
+	for _, p := range must(d.Ports(t.Context(), 0))(t) {
+		ports = append(ports, fmt.Sprint(p.VNI, p.Name, p.State, p.Isolated))
+	}
+	slices.Sort(ports)
+	note(ports)
+	d.w.mu.Lock()
+	defer d.w.mu.Unlock()
+	for name, dev := range d.w.devices {
+		ports = append(ports, fmt.Sprint(name, " ", dev.mtu, " ", dev.cfg.NetNS))
+	}
+	for g, n := range d.w.groups {
+		ports = append(ports, fmt.Sprint(g, n))
+	}
+	slices.Sort(ports)
+	note(ports)
+	return b.String()
+}
+
+// learned are the MACs that a daemon has learned.
+func (d *instance) learned(t *testing.T) []string {
+	t.Helper()
+	var macs []string
+	for _, e := range must(d.FDB(t.Context(), 0))(t) {
+		if e.State == "dynamic" {
+			macs = append(macs, fmt.Sprint(e.VNI, e.MAC))
+		}
+	}
+	return macs
+}
+
+const before = `segments:
+  - vni: 100
+    name: blue
+    mtu: 1400
+    peers: [10.9.0.2, 10.9.0.3]
+    fdb: [{mac: "02:00:00:00:00:99", dst: 10.9.0.4}, {mac: "02:00:00:00:00:98", port: tap1}]
+    ports: [{tap: tap1}, {tap: tap2}, {tap: tap3, isolated: true}]
+    dhcp: 192.168.100.0/24
+  - vni: 200
+    group: 239.1.1.2
+    ports: [{tap: tap4}]
+  - vni: 300
+    ports: [{tap: tap5}, {tap: tap6}]
+  - vni: 400
+    ports: [{tap: tap7}]
+`
+
+// after differs in everything that may, and hands names from one segment to
+// another.
+const after = `segments:
+  - vni: 100
+    name: red
+    mtu: 1300
+    peers: [10.9.0.3, 10.9.0.5]
+    fdb: [{mac: "02:00:00:00:00:99", dst: 10.9.0.6}, {mac: "02:00:00:00:00:97", port: tap2}]
+    ageing: 60s
+    ports: [{tap: tap2}, {tap: tap3}, {tap: tap5}]
+    dhcp: {subnet: 192.168.100.0/24, gateway: 192.168.100.1}
+  - vni: 200
+    group: 239.1.1.3
+    mtu: 1200
+    ports: [{tap: tap4}, {tap: tap8}]
+    dhcp: 192.168.200.0/24
+  - vni: 400
+    ports: [{tap: tap7}]
+  - vni: 500
+    group: 239.1.1.4
+    ports: [{tap: tap1, netns: away}, {tap: tap6}]
+    dhcp: 192.168.50.0/24
+`
+
+func TestAReloadAppliesEverythingThatDiffers(t *testing.T) {
+	w := newWorld(t)
+	w.write(before)
+	d := w.start(w.options())
+	w.write(after)
+	done := must(d.Reload(t.Context()))(t)
+	if diff := cmp.Diff([]string{
+		"segment 300: removed",
+		"segment 500: added",
+		"segment 100: name, mtu, peers, limits, fdb, ports, dhcp",
+		"segment 200: mtu, group, ports, dhcp",
+	}, done.Changes); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+
+	// It is then as one that was started so.
+	got := d.state(t)
+	if err := d.stop(); err != nil {
+		t.Fatal(err)
+	}
+	w.nothingLeft()
+	fresh := w.start(w.options())
+	if diff := cmp.Diff(fresh.state(t), got); diff != "" {
+		t.Errorf("-started so +reloaded:\n%s", diff)
+	}
+	if err := fresh.stop(); err != nil {
+		t.Fatal(err)
+	}
+	w.nothingLeft()
+}
+
+func TestAReloadThatFailsAtAnyStepChangesNothing(t *testing.T) {
+	w := newWorld(t)
+	w.write(before)
+	d := w.start(w.options())
+	if err := d.AddPort(t.Context(), 300, control.NewPort{TAP: "tap8"}); err != nil {
+		t.Fatal(err)
+	}
+	g := w.guest("tap7")
+	if err := g.Send(append([]byte{255, 255, 255, 255, 255, 255, 2, 0, 0, 0, 0, 7, 8, 6}, make([]byte, 46)...)); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the MAC is learned", func() bool { return len(d.learned(t)) == 1 })
+	was := d.state(t)
+	w.write(after)
+
+	var failed []string
+	for n := 1; ; n++ {
+		broken, steps, told := errors.New("it is broken"), 0, ""
+		w.fail(func(what string) error {
+			if steps++; steps == n {
+				told = what
+				return broken
+			}
+			return nil
+		})
+		_, err := d.Reload(t.Context())
+		w.fail(nil)
+		if told == "" {
+			if err != nil {
+				t.Errorf("nothing fails, and the reload does: %v", err)
+			}
+			break
+		}
+		failed = append(failed, told)
+		if err == nil || !strings.Contains(err.Error(), broken.Error()) || !strings.HasSuffix(err.Error(), "nothing was changed") ||
+			strings.Contains(err.Error(), "\n") {
+			t.Errorf("%s fails: got %v", told, err)
+		}
+		if diff := cmp.Diff(was, d.state(t)); diff != "" {
+			t.Fatalf("%s fails: -before +after:\n%s", told, diff)
+		}
+		if macs := d.learned(t); len(macs) != 1 {
+			t.Errorf("%s fails: what was learned elsewhere is now %v", told, macs)
+		}
+	}
+	// Every kind of step must have been among them.
+	for _, step := range []string{"open tap1", "open tap3", "open tap5", "open tap8", "join 239.1.1.3", "join 239.1.1.4", "set the MTU of tap2", "set the MTU of tap4"} {
+		if !slices.Contains(failed, step) {
+			t.Errorf("%q did not fail; those that did: %q", step, failed)
+		}
+	}
+	if macs := d.learned(t); len(macs) != 1 {
+		t.Errorf("reloaded: what was learned elsewhere is now %v", macs)
+	}
+}
+
+func TestAReloadThatCannotKeepLeasesChangesNothing(t *testing.T) {
+	w := newWorld(t)
+	w.write("segments: [{vni: 100, ports: [{tap: tap1}]}]\n")
+	if err := os.WriteFile(filepath.Join(w.dir, "state"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	d := w.start(w.options())
+	was := d.state(t)
+	w.write("segments: [{vni: 100, ports: [{tap: tap1}, {tap: tap2}], dhcp: 192.168.100.0/24}]\n")
+	if _, err := d.Reload(t.Context()); err == nil || !strings.Contains(err.Error(), "change state") {
+		t.Errorf("got %v", err)
+	}
+	if diff := cmp.Diff(was, d.state(t)); diff != "" {
+		t.Errorf("-before +after:\n%s", diff)
+	}
+}
+
+func TestAWrongConfigurationIsNotReloaded(t *testing.T) {
+	w := newWorld(t)
+	w.write(before)
+	d := w.start(w.options())
+	was := d.state(t)
+
+	w.write("segments:\n  - vni: 0\n  - vni: x\n")
+	_, err := d.Reload(t.Context())
+	bad := (*control.InvalidConfig)(nil)
+	if !errors.As(err, &bad) || len(bad.Faults) != 2 || bad.Faults[0] != w.file+":6:10: segments[0].vni: 0 is outside 1..16777215" {
+		t.Errorf("got %v", err)
+	}
+	w.writeAs("underlay: {local: 10.9.0.1, port: 8472, accept: any}\nworkers: 2\n" + before)
+	if _, err = d.Reload(t.Context()); !errors.Is(err, control.ErrConflict) ||
+		!strings.Contains(err.Error(), "underlay.port: cannot change while running; restart; workers: cannot change") {
+		t.Errorf("got %v", err)
+	}
+	if err := os.Remove(w.file); err != nil {
+		t.Fatal(err)
+	}
+	if _, err = d.Reload(t.Context()); !errors.Is(err, control.ErrInvalid) || !strings.Contains(err.Error(), w.file) {
+		t.Errorf("got %v", err)
+	}
+	if diff := cmp.Diff(was, d.state(t)); diff != "" {
+		t.Errorf("-before +after:\n%s", diff)
+	}
+}
+
+func TestAReloadTouchesOnlyWhatChanged(t *testing.T) {
+	w := newWorld(t)
+	w.write(before)
+	d := w.start(w.options())
+	a, b := w.guest("tap1"), w.guest("tap2")
+	must(a.DHCP(t.Context()))(t)
+	must(b.DHCP(t.Context()))(t)
+	if err := a.Ping(t.Context(), b.IP()); err != nil {
+		t.Fatal(err)
+	}
+	learned := d.learned(t)
+	if len(learned) != 2 {
+		t.Fatalf("learned: %v", learned)
+	}
+	w.write(strings.ReplaceAll(before, "[10.9.0.2, 10.9.0.3]", "[10.9.0.2, 10.9.0.7]") + "  - {vni: 600, ports: [{tap: tap9}]}\n")
+	must(d.Reload(t.Context()))(t)
+	if diff := cmp.Diff(learned, d.learned(t)); diff != "" {
+		t.Errorf("learned: -before +after:\n%s", diff)
+	}
+	for i := 1; i <= 9; i++ {
+		if name := fmt.Sprint("tap", i); i != 8 && w.opened(name) != 1 {
+			t.Errorf("%s was opened %d times", name, w.opened(name))
+		}
+	}
+	if err := a.Ping(t.Context(), b.IP()); err != nil {
+		t.Error(err)
+	}
+	if all := must(d.Leases(t.Context(), 100))(t); len(all) != 2 {
+		t.Errorf("the leases are %+v", all)
+	}
+	if done := must(d.Reload(t.Context()))(t); len(done.Changes) != 0 {
+		t.Errorf("nothing differs, and it says %q", done.Changes)
+	}
+}
+
+// port is what is told of a port.
+func (d *instance) port(t *testing.T, name string) (p control.Port) {
+	t.Helper()
+	for _, q := range must(d.Ports(t.Context(), 0))(t) {
+		if q.Name == name {
+			p = q
+		}
+	}
+	return p
+}
+
+func TestAPortThatHasVanishedIsOpenedAgainByAReload(t *testing.T) {
+	w := newWorld(t)
+	w.write(oneSegment)
+	d := w.start(w.options())
+	a := w.guest("tap1")
+	must(a.DHCP(t.Context()))(t)
+	w.vanish("tap2")
+	eventually(t, "the port is down", func() bool { return d.port(t, "tap2").State == "down" })
+	if d.port(t, "tap1").State != "up" {
+		t.Error("the other port is down too")
+	}
+
+	// What it was in is not there yet.
+	w.fail(func(what string) error {
+		if what == "open tap2" {
+			return errors.New("no such network namespace")
+		}
+		return nil
+	})
+	if done := must(d.Reload(t.Context()))(t); len(done.Changes) != 0 {
+		t.Errorf("it says %q", done.Changes)
+	}
+	if d.port(t, "tap2").State != "down" || !strings.Contains(d.log.String(), `msg="a port stays down"`) {
+		t.Errorf("the port is %+v, the log\n%s", d.port(t, "tap2"), d.log)
+	}
+
+	// In memory a vanished device keeps its name until it is closed, which the
+	// kernel's does not.
+	w.fail(func(what string) error {
+		if what == "open tap2" {
+			w.mu.Lock()
+			gone := w.devices["tap2"]
+			w.mu.Unlock()
+			return gone.Close()
+		}
+		return nil
+	})
+	done := must(d.Reload(t.Context()))(t)
+	if diff := cmp.Diff([]string{"segment 100: port tap2 opened again"}, done.Changes); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+	b := w.guest("tap2")
+	must(b.DHCP(t.Context()))(t)
+	if err := b.Ping(t.Context(), a.IP()); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestAPortThatAFailedReloadLostIsBackAfterTheNext(t *testing.T) {
+	w := newWorld(t)
+	w.write("segments: [{vni: 100, ports: [{tap: tap1}]}]\n")
+	d := w.start(w.options())
+	w.write("segments: [{vni: 100, ports: [{tap: tap1, netns: x}]}]\n")
+	w.fail(func(what string) error {
+		if what == "open tap1" {
+			return errors.New("it is broken") // also when it is to be put back
+		}
+		return nil
+	})
+	if _, err := d.Reload(t.Context()); err == nil {
+		t.Fatal("it was reloaded")
+	}
+	if d.port(t, "tap1").Name != "" || !strings.Contains(d.log.String(), "could not be undone in full") {
+		t.Errorf("the log is\n%s", d.log)
+	}
+	w.fail(nil)
+	w.write("segments: [{vni: 100, ports: [{tap: tap1}]}]\n")
+	if done := must(d.Reload(t.Context()))(t); len(done.Changes) != 1 || d.port(t, "tap1").State != "up" {
+		t.Errorf("it says %q, the port is %+v", done.Changes, d.port(t, "tap1"))
+	}
+}
+
+func TestADaemonThatIsStoppedWhileItReloadsLeavesNothing(t *testing.T) {
+	for _, at := range []string{"set the MTU of tap2", "join 239.1.1.4", "open tap1", "open tap8"} {
+		t.Run(at, func(t *testing.T) {
+			w := newWorld(t)
+			w.write(before)
+			ctx, cancel := context.WithCancel(context.Background())
+			defer cancel()
+			o, log := w.options(), &logs{ready: make(chan struct{})}
+			o.Logger = logger(log)
+			done := make(chan error, 1)
+			go func() { done <- daemon.Run(ctx, o) }()
+			<-log.ready
+			w.write(after)
+			w.fail(func(what string) error {
+				if what == at {
+					cancel()
+				}
+				return nil
+			})
+			_, reloaded := control.NewClient(w.socket()).Reload(context.Background())
+			if err := <-done; err != nil {
+				t.Errorf("%v (the reload: %v)", err, reloaded)
+			}
+			w.nothingLeft()
+		})
+	}
+}
+
+func TestPortsComeAndGoWhileRunning(t *testing.T) {
+	w := newWorld(t)
+	w.write(oneSegment + "  - {vni: 200}\n")
+	d := w.start(w.options())
+	a := w.guest("tap1")
+	must(a.DHCP(t.Context()))(t)
+	mac := a.MAC() + 1
+	if err := d.AddPort(t.Context(), 100, control.NewPort{TAP: "tap3", NetNS: "guest", Rename: "eth0", MAC: &mac, Bridge: "br0", Isolated: true}); err != nil {
+		t.Fatal(err)
+	}
+	w.mu.Lock()
+	cfg := w.devices["tap3"].cfg
+	w.mu.Unlock()
+	if cfg.NetNS != "guest" || cfg.Rename != "eth0" || cfg.Bridge != "br0" || cfg.MAC.String() != mac.String() || cfg.MTU != 1450 {
+		t.Errorf("it was opened as %+v", cfg)
+	}
+	b := w.guest("tap3")
+	must(b.DHCP(t.Context()))(t)
+	if err := b.Ping(t.Context(), a.IP()); err != nil {
+		t.Error(err)
+	}
+	if p := d.port(t, "tap3"); p.State != "up" || !p.Isolated || p.VNI != 100 {
+		t.Errorf("the port is %+v", p)
+	}
+	for _, tc := range []struct {
+		what string
+		err  error
+		kind error
+		says string
+	}{
+		{"twice", d.AddPort(t.Context(), 100, control.NewPort{TAP: "tap3"}), control.ErrConflict, "segment 100 has a port tap3 already"},
+		{"in another segment", d.AddPort(t.Context(), 200, control.NewPort{TAP: "tap3"}), control.ErrConflict, "segment 100 has a port tap3 already"},
+		{"in none", d.AddPort(t.Context(), 300, control.NewPort{TAP: "tap9"}), control.ErrNotFound, "no segment 300"},
+		{"without a name", d.AddPort(t.Context(), 100, control.NewPort{}), control.ErrInvalid, "tap: "},
+		{"with an impossible name", d.AddPort(t.Context(), 100, control.NewPort{TAP: "a/b"}), control.ErrInvalid, "tap: "},
+		{"at a relative path", d.AddPort(t.Context(), 100, control.NewPort{TAP: "tap9", NetNS: "a/b"}), control.ErrInvalid, "netns: "},
+		{"gone before", d.DeletePort(t.Context(), 200, "tap3"), control.ErrNotFound, "segment 200 has no port tap3"},
+	} {
+		if !errors.Is(tc.err, tc.kind) || !strings.Contains(tc.err.Error(), tc.says) {
+			t.Errorf("%s: got %v, want that it is %q and says %q", tc.what, tc.err, tc.kind, tc.says)
+		}
+	}
+	if err := d.DeletePort(t.Context(), 100, "tap3"); err != nil {
+		t.Error(err)
+	}
+	if p := d.port(t, "tap3"); p.Name != "" {
+		t.Errorf("the port is %+v", p)
+	}
+	if err := d.DeletePort(t.Context(), 100, "tap3"); !errors.Is(err, control.ErrNotFound) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestAReloadKnowsThePortsThatCameWhileRunning(t *testing.T) {
+	w := newWorld(t)
+	add := func(d *instance, vni uint32, tap string) {
+		t.Helper()
+		if err := d.AddPort(t.Context(), must(d.Segments(t.Context(), 0))(t)[vni].VNI, control.NewPort{TAP: tap}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const two = "segments: [{vni: 100, ports: [{tap: tap1}]}, {vni: 200}]\n"
+	w.write(two)
+	d := w.start(w.options())
+	add(d, 0, "tap2")
+	add(d, 0, "tap3")
+	add(d, 0, "tap4")
+	add(d, 1, "tap5")
+	reload := func(body string, ports ...string) {
+		t.Helper()
+		w.write(body)
+		must(d.Reload(t.Context()))(t)
+		var got []string
+		for _, p := range must(d.Ports(t.Context(), 0))(t) {
+			got = append(got, fmt.Sprint(p.VNI, " ", p.Name, " ", p.State))
+		}
+		slices.Sort(got)
+		if diff := cmp.Diff(ports, got); diff != "" {
+			t.Errorf("%s-want +got:\n%s", body, diff)
+		}
+	}
+	reload(two, "100 tap1 up", "100 tap2 up", "100 tap3 up", "100 tap4 up", "200 tap5 up")
+	// One is listed as it is, one differently, one elsewhere.
+	const listed = "segments: [{vni: 100, ports: [{tap: tap1}, {tap: tap2}, {tap: tap3, isolated: true}]}, {vni: 200, ports: [{tap: tap4}]}]\n"
+	reload(listed, "100 tap1 up", "100 tap2 up", "100 tap3 up", "200 tap4 up", "200 tap5 up")
+	if w.opened("tap2") != 1 || w.opened("tap3") != 2 || w.opened("tap4") != 2 || w.opened("tap5") != 1 {
+		t.Errorf("opened: %v", w.opens)
+	}
+	// From now on they are the configuration's.
+	reload(two, "100 tap1 up", "200 tap5 up")
+	// A listed port that was taken away comes back.
+	if err := d.DeletePort(t.Context(), 100, "tap1"); err != nil {
+		t.Error(err)
+	}
+	reload(two, "100 tap1 up", "200 tap5 up")
+	// So does not one that is listed no more.
+	if err := d.DeletePort(t.Context(), 100, "tap1"); err != nil {
+		t.Error(err)
+	}
+	reload("segments: [{vni: 100}, {vni: 200}]\n", "200 tap5 up")
+	// A name is free for another segment when its own one goes.
+	reload("segments: [{vni: 100, ports: [{tap: tap5}]}]\n", "100 tap5 up")
+}
+
+func TestPeersAndEntriesChangeWhileRunning(t *testing.T) {
+	w := newWorld(t)
+	w.write(oneSegment)
+	d := w.start(w.options())
+	ctx, far := t.Context(), netip.MustParseAddr("10.9.0.9")
+	for _, err := range []error{
+		d.AddPeer(ctx, 100, far),
+		d.DeletePeer(ctx, 100, netip.MustParseAddr("10.9.0.2")),
+		d.AddFDB(ctx, 100, 0x020000000077, control.StaticTarget{Dst: &far}),
+		d.AddFDB(ctx, 100, 0x020000000078, control.StaticTarget{Port: "tap1"}),
+		d.AddFDB(ctx, 100, 0x020000000079, control.StaticTarget{Port: "tap2"}),
+		d.DeleteFDB(ctx, 100, 0x020000000079),
+	} {
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	if peers := must(d.Peers(ctx, 100))(t); len(peers) != 1 || peers[0].Dst != far || peers[0].Origin != "api" || !peers[0].Replicate {
+		t.Errorf("the peers are %+v", peers)
+	}
+	var entries []string
+	for _, e := range must(d.FDB(ctx, 100))(t) {
+		switch {
+		case e.Dst != nil:
+			entries = append(entries, fmt.Sprint(e.MAC, " ", e.State, " ", *e.Dst))
+		case e.Ifname != nil:
+			entries = append(entries, fmt.Sprint(e.MAC, " ", e.State, " ", *e.Ifname))
+		default:
+			entries = append(entries, e.State)
+		}
+	}
+	slices.Sort(entries)
+	if diff := cmp.Diff([]string{"02:00:00:00:00:77 static 10.9.0.9", "02:00:00:00:00:78 static tap1", "self"}, entries); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+	if n := must(d.FlushFDB(ctx, 100))(t); n != 0 {
+		t.Errorf("%d learned entries were flushed", n)
+	}
+}
