@@ -18,6 +18,9 @@ func (w *worker) decapsulate(frames []frame.Frame) {
 	for i := range frames {
 		f := &frames[i]
 		w.segments[i] = nil
+		if f.Verdict.Action != frame.Undecided {
+			continue // it did not fit into its frame
+		}
 		vni, fault := encap.ParseHeader(f.Bytes(), v.cfg.Strict)
 		switch fault {
 		case encap.Short:
