@@ -15,6 +15,7 @@ import (
 	"github.com/uvtep/uvtep/encap"
 	"github.com/uvtep/uvtep/fdb"
 	"github.com/uvtep/uvtep/internal/tap/taptest"
+	"github.com/uvtep/uvtep/internal/underlay"
 	"github.com/uvtep/uvtep/internal/underlay/underlaytest"
 )
 
@@ -40,6 +41,12 @@ type rig struct {
 // newRig makes a VTEP at 10.9.0.1 with one worker, unless cfg says otherwise.
 func newRig(t testing.TB, cfg Config) *rig {
 	t.Helper()
+	return newRigOver(t, cfg, func(e underlay.Endpoint) underlay.Endpoint { return e })
+}
+
+// newRigOver is newRig over an underlay that a test changes.
+func newRigOver(t testing.TB, cfg Config, change func(underlay.Endpoint) underlay.Endpoint) *rig {
+	t.Helper()
 	r := &rig{t: t, net: underlaytest.NewNetwork(), taps: taptest.NewHost()}
 	if !cfg.Local.IsValid() {
 		cfg.Local = self
@@ -47,8 +54,12 @@ func newRig(t testing.TB, cfg Config) *rig {
 	if cfg.Workers == 0 {
 		cfg.Workers = 1
 	}
-	if cfg.OpenUnderlay == nil {
-		cfg.OpenUnderlay = r.net.Open
+	cfg.OpenUnderlay = func(c underlay.Config) (underlay.Endpoint, error) {
+		e, err := r.net.Open(c)
+		if err != nil {
+			return nil, err
+		}
+		return change(e), nil
 	}
 	cfg.OpenTAP = r.taps.Open
 	if cfg.DHCP == nil {
