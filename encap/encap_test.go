@@ -80,8 +80,9 @@ func FuzzParseHeader(f *testing.F) {
 		if strict && !bytes.Equal(again, b[:encap.HeaderLen]) {
 			t.Fatalf("% x was accepted strictly and is written as % x", b[:8], again)
 		}
-		if v > encap.MaxVNI {
-			t.Fatalf("VNI %d has more than 24 bits", v)
+		var oracle layers.VXLAN
+		if err := oracle.DecodeFromBytes(b, gopacket.NilDecodeFeedback); err != nil || !oracle.ValidIDFlag || oracle.VNI != uint32(v) {
+			t.Fatalf("% x: VNI %v, by gopacket %+v, %v", b[:8], v, oracle, err)
 		}
 	})
 }

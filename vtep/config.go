@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"runtime"
+	"slices"
 	"time"
 
 	"github.com/uvtep/uvtep/dhcpd"
@@ -184,10 +185,18 @@ func (c SegmentConfig) check(v Config, mtu int) (SegmentConfig, error) {
 	if c.MaxMACs == 0 {
 		c.MaxMACs = DefaultMaxMACs
 	}
-	for _, p := range c.Peers {
+	c.Peers, c.FDB = slices.Clone(c.Peers), slices.Clone(c.FDB)
+	for i, p := range c.Peers {
 		if err := checkPeer(v, p); err != nil {
 			return bad("%v", err)
 		}
+		c.Peers[i] = p.Unmap()
+	}
+	for i, e := range c.FDB {
+		if err := e.check(v, c); err != nil {
+			return bad("static entry %v: %v", e.MAC, err)
+		}
+		c.FDB[i].Dst = e.Dst.Unmap()
 	}
 	if c.Group.IsValid() {
 		if !c.Group.IsMulticast() || c.Group.Is4() != v.Local.Is4() {
@@ -200,9 +209,26 @@ func (c SegmentConfig) check(v Config, mtu int) (SegmentConfig, error) {
 	return c, nil
 }
 
+// check says why the entry cannot be one of the segment's.
+func (e StaticEntry) check(v Config, c SegmentConfig) error {
+	switch {
+	case e.MAC.IsZero() || e.MAC.IsGroup() || e.MAC > fdb.Broadcast:
+		return errors.New("the MAC is not a station's")
+	case c.DHCP != nil && e.MAC == serviceMAC(v.Local, uint32(c.VNI)):
+		return errors.New("the MAC is the segment's own")
+	case e.Port != "" && e.Dst.IsValid():
+		return errors.New("it is either behind a port or behind a remote VTEP")
+	case e.Port != "":
+		return nil
+	}
+	return checkPeer(v, e.Dst)
+}
+
+var broadcast4 = netip.AddrFrom4([4]byte{255, 255, 255, 255})
+
 func checkPeer(v Config, a netip.Addr) error {
 	switch {
-	case !a.IsValid() || a.IsUnspecified() || a.IsMulticast():
+	case !a.IsValid() || a.IsUnspecified() || a.IsMulticast() || a.Unmap() == broadcast4:
 		return fmt.Errorf("peer %v is not a unicast address", a)
 	case a.Unmap().Is4() != v.Local.Is4():
 		return fmt.Errorf("peer %v is not of the family of %v", a, v.Local)

@@ -18,10 +18,11 @@ const (
 
 // request is a DHCP message on its way from a worker to the service.
 type request struct {
-	seg *Segment
-	sv  *service
-	req dhcpd.Request
-	buf [dhcpPayload]byte
+	seg    *Segment
+	sv     *service
+	passed bool // it also goes on to the server that it names
+	req    dhcpd.Request
+	buf    [dhcpPayload]byte
 }
 
 // handOver gives a DHCP message to the service, which may have to wait for a
@@ -35,18 +36,21 @@ func (w *worker) handOver(s *Segment, sv *service, f *frame.Frame) {
 		return
 	}
 	payload := udp[8 : 8+n]
-	if !forOther(payload, sv.ip) {
+	passed := forOther(payload, sv.ip)
+	if !passed {
 		f.Verdict.Action = frame.Consumed
 	}
 	var r *request
 	select {
 	case r = <-w.v.freeRequests:
 	default:
-		f.Drop(frame.DHCPQueueFull)
+		if !passed {
+			f.Drop(frame.DHCPQueueFull)
+		}
 		return
 	}
 	ip := b[f.Info.L3:]
-	r.seg, r.sv = s, sv
+	r.seg, r.sv, r.passed = s, sv, passed
 	r.req = dhcpd.Request{
 		Payload: append(r.buf[:0], payload...),
 		Src:     netip.AddrFrom4([4]byte(ip[12:16])),
@@ -87,15 +91,21 @@ func (v *VTEP) serveDHCP(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case r := <-v.requests:
-			seg, sv := r.seg, r.sv // r is another's by the time that the lease is on the disk
-			out := sv.server.Serve(&r.req, func(reply dhcpd.Reply) { v.inject(seg, sv, reply) })
-			if reason := dhcpReason(out); reason != frame.NotDropped {
-				seg.drops[v.cfg.Workers][reason].addShared(1)
-			}
-			r.seg, r.sv = nil, nil
-			v.freeRequests <- r
+			v.decide(r)
 		}
 	}
+}
+
+// decide lets the DHCP service take a request, whose place is then free again:
+// an answer that waits for the disk comes later.
+func (v *VTEP) decide(r *request) {
+	seg, sv := r.seg, r.sv
+	out := sv.server.Serve(&r.req, func(reply dhcpd.Reply) { v.inject(seg, sv, reply) })
+	if reason := dhcpReason(out); reason != frame.NotDropped && !r.passed {
+		seg.drops[v.cfg.Workers][reason].addShared(1)
+	}
+	r.seg, r.sv = nil, nil
+	v.freeRequests <- r
 }
 
 func dhcpReason(o dhcpd.Outcome) frame.Reason {

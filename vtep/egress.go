@@ -29,7 +29,10 @@ func lookUp(s *Segment, vw *view, frames []frame.Frame) {
 		case d == in || d.IsRemote() && in.IsRemote():
 			f.Drop(frame.Hairpin)
 		case d.IsLocal():
-			out := vw.ports[d.Index()]
+			var out *Port
+			if i := d.Index(); int(i) < len(vw.ports) { // else attached after vw was made
+				out = vw.ports[i]
+			}
 			switch {
 			case out == nil || out.gone.Load():
 				f.Drop(frame.PortDown)

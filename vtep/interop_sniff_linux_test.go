@@ -157,15 +157,19 @@ func inject(t testing.TB, ns *nettest.NS, dev string) *injector {
 	return i
 }
 
+// send puts a frame on the interface, which is there.
 func (i *injector) send(frame []byte) {
 	i.t.Helper()
+	if err := i.trySend(frame); err != nil {
+		i.t.Fatalf("send a frame: %v", err)
+	}
+}
+
+func (i *injector) trySend(frame []byte) error {
 	for {
 		_, err := unix.Write(i.fd, frame)
-		if err == nil {
-			return
-		}
 		if err != unix.EINTR && err != unix.ENOBUFS && err != unix.EAGAIN {
-			i.t.Fatalf("send a frame: %v", err)
+			return err
 		}
 	}
 }

@@ -33,12 +33,12 @@ type portState struct {
 }
 
 // AttachPort opens a TAP and makes it a port. The error wraps one of
-// internal/tap's, ErrExists or ErrClosed.
+// internal/tap's, ErrExists, ErrClosed, or ErrNotFound if the segment was removed.
 func (s *Segment) AttachPort(cfg PortConfig) (*Port, error) {
 	s.v.mu.Lock()
 	defer s.v.mu.Unlock()
-	if s.v.closed {
-		return nil, ErrClosed
+	if err := s.usable(); err != nil {
+		return nil, err
 	}
 	if s.port(cfg.Name) != nil {
 		return nil, fmt.Errorf("segment %v: port %s %w", s.vni, cfg.Name, ErrExists)

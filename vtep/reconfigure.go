@@ -25,11 +25,11 @@ func (s *Segment) Reconfigure(cfg SegmentConfig) error {
 	}
 	s.v.mu.Lock()
 	defer s.v.mu.Unlock()
-	if s.v.closed {
-		return ErrClosed
+	if err := s.usable(); err != nil {
+		return err
 	}
 	c := change{s: s, old: s.cfg, new: cfg, view: *s.view.Load()}
-	for _, step := range []func() error{c.joinGroup, c.startDHCP, c.setMTU, c.addPeers, c.addStatics} {
+	for _, step := range []func() error{c.joinGroup, c.startDHCP, c.setMTU} {
 		if err := step(); err != nil {
 			return errors.Join(err, c.undo())
 		}
@@ -94,7 +94,7 @@ func (c *change) startDHCP() error {
 		return err
 	}
 	if err := was.server.Reconfigure(want.Server); err != nil {
-		return fmt.Errorf("segment %v: %w", c.s.vni, err)
+		return err // which names the segment
 	}
 	c.did(func() error { return was.server.Reconfigure(c.old.DHCP.Server) })
 	sv := *was
@@ -120,52 +120,47 @@ func (c *change) setMTU() error {
 	return nil
 }
 
+// addPeers adds what the new configuration has and the old one had not.
 func (c *change) addPeers() error {
+	var errs []error
 	for _, a := range c.new.Peers {
-		if slices.Contains(c.old.Peers, a) {
-			continue
+		if !slices.Contains(c.old.Peers, a) {
+			_, err := c.s.addPeer(a, fdb.PeerConfig, true)
+			errs = append(errs, err)
 		}
-		p, known := c.s.peers.Lookup(a)
-		replicated := known && p.Replicate()
-		if _, err := c.s.addPeer(a, fdb.PeerConfig, true); err != nil {
-			return err
-		}
-		c.did(func() error {
-			if !known {
-				c.s.forgetAddr(a)
-			} else if !replicated {
-				c.s.peers.SetReplicate(a, false)
-			}
-			return nil
-		})
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
-// addStatics binds the entries that point to remote VTEPs; those of ports are
-// bound here if the port is there, else when it comes.
+// addStatics binds the entries that point to remote VTEPs, and those of ports
+// that are there; the others are bound when their port comes.
 func (c *change) addStatics() error {
-	now := c.s.v.seconds()
+	var errs []error
 	for _, e := range c.new.FDB {
-		if slices.Contains(c.old.FDB, e) || e.Port != "" && c.s.port(e.Port) == nil {
-			continue
+		if !slices.Contains(c.old.FDB, e) && c.bindable(e) {
+			errs = append(errs, c.s.addStatic(e, fdb.PeerConfig))
 		}
-		before, had := c.s.table.LookupEntry(e.MAC, now)
-		if err := c.s.addStatic(e, fdb.PeerConfig); err != nil {
-			return err
-		}
-		c.did(func() error {
-			if had && before.Origin == fdb.OriginStatic {
-				return c.s.table.AddStatic(e.MAC, before.Dst)
-			}
-			c.s.table.Delete(e.MAC)
-			return nil
-		})
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
-// finish takes away what the new configuration no longer has.
+func (c *change) bindable(e StaticEntry) bool { return e.Port == "" || c.s.port(e.Port) != nil }
+
+// deleteStatics ends the bindings that the new configuration does not have, or
+// has for a port that is not there yet.
+func (c *change) deleteStatics() {
+	for _, e := range c.old.FDB {
+		if slices.ContainsFunc(c.new.FDB, func(n StaticEntry) bool { return n == e || n.MAC == e.MAC && c.bindable(n) }) {
+			continue
+		}
+		if b, ok := c.s.table.LookupEntry(e.MAC, c.s.v.seconds()); ok && b.Origin == fdb.OriginStatic {
+			c.s.table.Delete(e.MAC)
+		}
+	}
+}
+
+// finish puts the new configuration in force. What it adds was checked before;
+// an error is one of the system's that tells of something left behind.
 func (c *change) finish() error {
 	s := c.s
 	was := s.view.Load().service
@@ -174,7 +169,7 @@ func (c *change) finish() error {
 	s.cfg = c.new
 	s.view.Store(&c.view)
 
-	var errs []error
+	errs := []error{c.addPeers(), c.addStatics()}
 	if was != nil && c.view.service == nil {
 		errs = append(errs, s.endService(was))
 	}
@@ -182,11 +177,7 @@ func (c *change) finish() error {
 		errs = append(errs, s.v.ep.Leave(g))
 	}
 	s.joined = c.new.Group
-	for _, e := range c.old.FDB {
-		if !slices.ContainsFunc(c.new.FDB, func(n StaticEntry) bool { return n.MAC == e.MAC }) {
-			s.table.Delete(e.MAC)
-		}
-	}
+	c.deleteStatics()
 	for _, a := range c.old.Peers {
 		if !slices.Contains(c.new.Peers, a) {
 			s.peers.SetReplicate(a, false)
@@ -200,7 +191,7 @@ func staticDsts(all []StaticEntry) []netip.Addr {
 	var out []netip.Addr
 	for _, e := range all {
 		if e.Dst.IsValid() {
-			out = append(out, e.Dst.Unmap())
+			out = append(out, e.Dst)
 		}
 	}
 	return out

@@ -1,6 +1,7 @@
 package vtep
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -48,8 +49,9 @@ type Segment struct {
 	peers  *fdb.Peers[*remote]
 	drops  dropTable
 	view   atomic.Pointer[view]
-	cfg    SegmentConfig // changed under v.mu
+	cfg    SegmentConfig // changed under v.mu, as what follows
 	joined netip.Addr
+	closed bool // removed
 }
 
 func newSegment(v *VTEP, cfg SegmentConfig) (*Segment, error) {
@@ -88,6 +90,7 @@ func newSegment(v *VTEP, cfg SegmentConfig) (*Segment, error) {
 
 // close is called under v.mu, with the segment out of the workers' sight.
 func (s *Segment) close() error {
+	s.closed = true
 	var errs []error
 	for _, p := range s.view.Load().ports {
 		if p != nil {
@@ -103,6 +106,18 @@ func (s *Segment) close() error {
 	}
 	s.v.settle()
 	return errors.Join(errs...)
+}
+
+// usable says why the segment cannot be changed any more. It is called under
+// v.mu.
+func (s *Segment) usable() error {
+	switch {
+	case s.v.closed:
+		return ErrClosed
+	case s.closed:
+		return fmt.Errorf("segment %v %w", s.vni, ErrNotFound)
+	}
+	return nil
 }
 
 // DHCP is the segment's DHCP server, nil if it has none.
@@ -143,6 +158,9 @@ func (s *Segment) AddPeer(a netip.Addr) error {
 	}
 	s.v.mu.Lock()
 	defer s.v.mu.Unlock()
+	if err := s.usable(); err != nil {
+		return err
+	}
 	if p, ok := s.peers.Lookup(a.Unmap()); ok && p.Replicate() {
 		return fmt.Errorf("segment %v: peer %v %w", s.vni, a, ErrExists)
 	}
@@ -197,6 +215,9 @@ func (s *Segment) Peers() []PeerStats {
 func (s *Segment) AddStatic(e StaticEntry) error {
 	s.v.mu.Lock()
 	defer s.v.mu.Unlock()
+	if err := s.usable(); err != nil {
+		return err
+	}
 	return s.addStatic(e, fdb.PeerAPI)
 }
 
@@ -261,7 +282,7 @@ func (s *Segment) FDB() []FDBEntry {
 		}
 		out = append(out, r)
 	}
-	slices.SortFunc(out, func(a, b FDBEntry) int { return int(int64(a.MAC) - int64(b.MAC)) })
+	slices.SortFunc(out, func(a, b FDBEntry) int { return cmp.Compare(a.MAC, b.MAC) })
 	return out
 }
 

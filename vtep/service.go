@@ -22,7 +22,8 @@ type DHCPConfig struct {
 }
 
 // service is a segment's own station: the server's address, which answers ARP,
-// ping and DHCP. It sees frames before they are looked up.
+// ping and DHCP. It sees frames before they are looked up; those with a VLAN tag
+// are the guests' own affair.
 type service struct {
 	ip     [4]byte
 	mac    fdb.MAC
@@ -40,7 +41,7 @@ func (s *Segment) newService(cfg *DHCPConfig) (*service, error) {
 	}
 	srv, err := s.v.cfg.DHCP.Add(uint32(s.vni), cfg.Server)
 	if err != nil {
-		return nil, fmt.Errorf("segment %v: %w", s.vni, err)
+		return nil, err // which names the segment
 	}
 	sv := &service{ip: cfg.Server.Server.As4(), mac: serviceMAC(s.v.cfg.Local, uint32(s.vni)), local: cfg.ServeLocal, server: srv}
 	s.table.SetSelf(sv.mac)
@@ -86,7 +87,7 @@ func (w *worker) answer(s *Segment, vw *view, frames []frame.Frame) {
 		}
 		dst := fdb.MACOf(f.Bytes())
 		switch {
-		case dst != sv.mac && !dst.IsGroup():
+		case dst != sv.mac && !dst.IsGroup() || f.Info.Tagged:
 		case f.Info.EtherType == frame.TypeARP:
 			sv.answerARP(f)
 		case f.Info.EtherType != frame.TypeIPv4 || f.Info.L4 == 0 || f.Info.Fragment:

@@ -458,7 +458,10 @@ func TestNobodyAnswersSaysHowToStartOne(t *testing.T) {
 			c.Close()
 		}
 	}()
-	uvtep(t, "show", "segments", "--socket", path).fails(t, 1, path)
+	for range 5 { // the greeting comes before the question or after it
+		uvtep(t, "show", "segments", "--socket", path).fails(t, 1, "what answers on "+path, "no uvtep", "--socket")
+	}
+	uvtep(t, "show", "segments", "--socket", filepath.Join(path, "below")).fails(t, 1, "not a directory")
 }
 
 func TestUpIsWhatItsPrintedConfigurationSays(t *testing.T) {

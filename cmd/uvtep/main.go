@@ -4,6 +4,8 @@ package main
 
 import (
 	"context"
+	"io"
+	"log"
 	"os"
 	"os/signal"
 	"syscall"
@@ -17,5 +19,7 @@ var version, commit string
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	// Libraries write here what is told, in one line, by errors already.
+	log.SetOutput(io.Discard)
 	os.Exit(execute(ctx, observe.ReadBuild(version, commit), os.Args[1:], os.Stdout, os.Stderr))
 }

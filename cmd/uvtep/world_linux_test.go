@@ -201,7 +201,7 @@ func (h *host) nothingLeft(links ...string) {
 type process struct {
 	t   *testing.T
 	cmd *exec.Cmd
-	log *log
+	log *logs
 	end func() error // waits for it
 }
 
@@ -213,7 +213,7 @@ func (h *host) launch(args ...string) *process {
 
 func (h *host) launchCommand(cmd *exec.Cmd) *process {
 	h.t.Helper()
-	p := &process{t: h.t, cmd: cmd, log: &log{ready: make(chan struct{})}}
+	p := &process{t: h.t, cmd: cmd, log: &logs{ready: make(chan struct{})}}
 	cmd.Stdout, cmd.Stderr = p.log, p.log
 	var err error
 	h.Do(func() { err = cmd.Start() })
@@ -265,15 +265,15 @@ func (p *process) signal(s syscall.Signal) {
 	}
 }
 
-// log is what a daemon writes.
-type log struct {
+// logs is what a daemon writes.
+type logs struct {
 	mu    sync.Mutex
 	text  strings.Builder
 	ready chan struct{}
 	told  bool
 }
 
-func (l *log) Write(b []byte) (int, error) {
+func (l *logs) Write(b []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.text.Write(b)
@@ -284,7 +284,7 @@ func (l *log) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-func (l *log) String() string {
+func (l *logs) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.text.String()

@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"os"
 	"strconv"
 	"strings"
 	"syscall"
@@ -221,7 +222,18 @@ func (c *Client) unreachable(err error) error {
 	case errors.Is(err, fs.ErrPermission):
 		return fmt.Errorf("not permitted to talk to uvtep on %s; become root or a member of the socket's group", c.socket)
 	}
-	return fmt.Errorf("talk to uvtep on %s: %w", c.socket, err)
+	var wrong *net.OpError
+	switch {
+	case errors.Is(err, context.Canceled):
+		return fmt.Errorf("talk to uvtep on %s: %w", c.socket, err)
+	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded):
+		return fmt.Errorf("uvtep on %s does not answer within %v; its log says what it does", c.socket, requestTimeout)
+	case errors.As(err, &wrong) && wrong.Op == "dial":
+		return fmt.Errorf("talk to uvtep on %s: %w; choose the socket with --socket", c.socket, reason(err))
+	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET):
+		return fmt.Errorf("what answers on %s hangs up: a uvtep that stops, or no uvtep; choose the socket with --socket", c.socket)
+	}
+	return fmt.Errorf("what answers on %s is no uvtep; choose the socket with --socket", c.socket)
 }
 
 // refused is the daemon's error.

@@ -33,7 +33,7 @@ func Listen(path string) (net.Listener, error) {
 	// stale one.
 	unlock, err := lockDir(filepath.Dir(path))
 	if err != nil {
-		return nil, fmt.Errorf("lock the directory of the control socket %s: %w", path, reason(err))
+		return nil, fmt.Errorf("lock the directory of the control socket %s: %w; another program holds it: choose --socket", path, reason(err))
 	}
 	defer unlock()
 	if err := removeStale(path); err != nil {

@@ -298,9 +298,24 @@ func (d *instance) port(t *testing.T, name string) (p control.Port) {
 }
 
 func TestAPortThatHasVanishedIsOpenedAgainByAReload(t *testing.T) {
-	w := newWorld(t)
-	w.write(oneSegment)
-	d := w.start(w.options())
+	t.Run("listed", func(t *testing.T) {
+		w := newWorld(t)
+		w.write(oneSegment)
+		vanishes(t, w, w.start(w.options()))
+	})
+	t.Run("added while running", func(t *testing.T) {
+		w := newWorld(t)
+		w.write(strings.Replace(oneSegment, ", {tap: tap2}", "", 1))
+		d := w.start(w.options())
+		if err := d.AddPort(t.Context(), 100, control.NewPort{TAP: "tap2"}); err != nil {
+			t.Fatal(err)
+		}
+		vanishes(t, w, d)
+	})
+}
+
+func vanishes(t *testing.T, w *world, d *instance) {
+	t.Helper()
 	a := w.guest("tap1")
 	must(a.DHCP(t.Context()))(t)
 	w.vanish("tap2")

@@ -186,6 +186,7 @@ func FuzzParse(f *testing.F) {
 	f.Add(farAway())                                                               // a transport header behind 64 KiB of tags
 	for range 8 {
 		f.Add(random(f))
+		f.Add(extended())
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if len(b) > frame.MaxLen {
@@ -197,6 +198,9 @@ func FuzzParse(f *testing.F) {
 				t.Fatalf("a frame of %d bytes was refused", len(b))
 			}
 			return
+		}
+		if err := compare(fr); err != nil {
+			t.Fatal(err)
 		}
 		i := fr.Info
 		if int(i.L3) > len(b) || int(i.L4) > len(b) || i.L4 != 0 && i.L4 <= i.L3 {

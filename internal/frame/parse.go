@@ -26,6 +26,10 @@ const (
 // EthernetLen is the length of an Ethernet header without tags, bytes.
 const EthernetLen = 14
 
+// maxTags is how many tags Parse looks behind. Two are in use; without a bound
+// 64 KiB of them would lead offsets out of their 16 bits.
+const maxTags = 8
+
 // Info is what Parse found in a frame. Offsets count from the frame's first
 // byte; 0 means that there is no such header or that it is incomplete.
 type Info struct {
@@ -51,8 +55,8 @@ func (f *Frame) Parse() bool {
 	i := &f.Info
 	*i = Info{EtherType: binary.BigEndian.Uint16(b[12:])}
 	at := EthernetLen
-	for i.EtherType == TypeVLAN || i.EtherType == TypeQinQ {
-		if len(b) < at+4 {
+	for tags := 0; i.EtherType == TypeVLAN || i.EtherType == TypeQinQ; tags++ {
+		if tags == maxTags || len(b) < at+4 {
 			i.hashMACs(b)
 			return true
 		}

@@ -2,6 +2,7 @@ package nettest
 
 import (
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -165,13 +166,17 @@ func (ns *NS) Addr(dev, prefix string) {
 func (ns *NS) Links() []string {
 	ns.t.Helper()
 	var names []string
-	for line := range strings.Lines(ns.Exec("ip", "-o", "link", "show")) {
-		f := strings.Fields(line)
-		name, _, _ := strings.Cut(strings.TrimSuffix(f[1], ":"), "@")
-		if name != "lo" {
-			names = append(names, name)
+	ns.Do(func() {
+		all, err := net.Interfaces()
+		if err != nil {
+			ns.t.Fatalf("in %s: %v", ns.Name, err)
 		}
-	}
+		for _, i := range all {
+			if i.Name != "lo" {
+				names = append(names, i.Name)
+			}
+		}
+	})
 	slices.Sort(names)
 	return names
 }

@@ -244,6 +244,11 @@ func (w *writer) flush(fd int) {
 			why = frame.TunnelFull
 		case unix.EMSGSIZE:
 			why = frame.TooBig
+			if m := &w.messages[i]; m.to-m.from > 1 { // the shorter one at its end may fit
+				w.singly(fd, i)
+				i, again = i+1, false
+				continue
+			}
 		default:
 			// It may be the pending error of an earlier packet, which the
 			// kernel tells once.
@@ -253,7 +258,11 @@ func (w *writer) flush(fd int) {
 			}
 			why = frame.TunnelError
 			if w.messages[i].count > 1 && (errno == unix.EIO || errno == unix.EINVAL) {
-				w.singly(fd, i)
+				// If it takes them one by one it cannot split for this
+				// destination, and is not asked to again.
+				if w.singly(fd, i) {
+					w.end.lose(GSO)
+				}
 				i, again = i+1, false
 				continue
 			}
@@ -280,10 +289,9 @@ func (w *writer) refused(m *message, why frame.Reason) {
 	}
 }
 
-// singly sends the datagrams of a train one by one: the kernel has just refused
-// to split it. If it takes them it cannot split for this destination, and is not
-// asked to again.
-func (w *writer) singly(fd, i int) {
+// singly sends the datagrams of a train one by one, which the kernel has just
+// refused to split, and reports whether it took any.
+func (w *writer) singly(fd, i int) (any bool) {
 	m := &w.messages[i]
 	h := w.msgs[i].hdr
 	data := unsafe.Slice(h.Iov, int(h.Iovlen))
@@ -307,7 +315,7 @@ func (w *writer) singly(fd, i int) {
 		switch errno := sendmsg(fd, &h); errno {
 		case 0:
 			p.Sent++
-			w.end.lose(GSO)
+			any = true
 		case unix.EAGAIN, unix.ENOBUFS, unix.ENOMEM:
 			p.Reason = frame.TunnelFull
 		case unix.EMSGSIZE:
@@ -316,6 +324,7 @@ func (w *writer) singly(fd, i int) {
 			p.Reason = frame.TunnelError
 		}
 	}
+	return any
 }
 
 func sendmsg(fd int, h *unix.Msghdr) syscall.Errno {

@@ -21,6 +21,10 @@ const DefaultCapacity = 512
 // Host is a set of TAP devices by name, as one kernel has it. It is made with
 // NewHost and may be used by many goroutines.
 type Host struct {
+	// Offload is what its devices can do, beyond plain frames; it is set before
+	// any is opened.
+	Offload tap.Offload
+
 	mu      sync.Mutex
 	devices map[string]*Device
 	seed    maphash.Seed
@@ -42,7 +46,7 @@ func (h *Host) Open(cfg tap.Config) (tap.Device, error) {
 	if h.devices[cfg.Name] != nil {
 		return nil, fmt.Errorf("tap %s: %w; stop that one or choose another name", cfg.Name, tap.ErrBusy)
 	}
-	d := &Device{host: h, cfg: cfg, mtu: cfg.MTU, offload: cfg.Offload, capacity: DefaultCapacity, arrived: make(chan struct{}, 1)}
+	d := &Device{host: h, cfg: cfg, mtu: cfg.MTU, offload: cfg.Offload & h.Offload, capacity: DefaultCapacity, arrived: make(chan struct{}, 1)}
 	d.cfg.MAC = slices.Clone(cfg.MAC)
 	for range max(1, cfg.Queues) {
 		q := &Queue{dev: d}
@@ -119,8 +123,8 @@ func (d *Device) SetMTU(mtu int) error {
 	return nil
 }
 
-// Offload implements tap.Device. All that was asked for is there unless
-// SetOffload took it.
+// Offload implements tap.Device: what was asked for and its host can do, unless
+// SetOffload changed it.
 func (d *Device) Offload() tap.Offload {
 	d.mu.Lock()
 	defer d.mu.Unlock()

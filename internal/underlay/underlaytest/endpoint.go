@@ -52,7 +52,7 @@ func newEndpoint(n *Network, cfg underlay.Config) *Endpoint {
 	cfg.SourceHigh = cmp.Or(cfg.SourceHigh, 65535)
 	e := &Endpoint{
 		net: n, cfg: cfg, addr: netip.AddrPortFrom(cfg.Local, cfg.Port),
-		groups: map[netip.Addr]*membership{}, capacity: DefaultCapacity, offload: cfg.Offload,
+		groups: map[netip.Addr]*membership{}, capacity: DefaultCapacity, offload: cfg.Offload & n.Offload,
 	}
 	for range max(1, cfg.Queues) {
 		q := &Queue{end: e}
@@ -106,8 +106,8 @@ func (e *Endpoint) MTU() (int, error) {
 	return e.net.mtu, nil
 }
 
-// Offload implements underlay.Endpoint. All that was asked for is there unless
-// SetOffload took it.
+// Offload implements underlay.Endpoint: what was asked for and its network can
+// do, unless SetOffload changed it.
 func (e *Endpoint) Offload() underlay.Offload {
 	e.net.mu.Lock()
 	defer e.net.mu.Unlock()

@@ -21,6 +21,9 @@ type Packet struct {
 // Network connects endpoints. It is made with NewNetwork and may be used by
 // many goroutines. A packet arrives before the Write that sends it returns.
 type Network struct {
+	// Offload is what its endpoints can do; it is set before any is opened.
+	Offload underlay.Offload
+
 	mu        sync.Mutex
 	endpoints map[netip.AddrPort]*Endpoint
 	mtu       int

@@ -1,0 +1,125 @@
+package daemon
+
+import (
+	"net/netip"
+	"os"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/uvtep/uvtep/internal/config"
+	"github.com/uvtep/uvtep/internal/underlay"
+	"github.com/uvtep/uvtep/vtep"
+)
+
+// everything is the shipped file, which has every key, with values that are not
+// the defaults.
+func everything(t *testing.T) *config.Config {
+	t.Helper()
+	text, err := os.ReadFile("../../packaging/uvtep.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	changed := strings.NewReplacer(
+		"port: 4789 ", "port: 8472 ", "checksum: true", "checksum: false", "ttl: 64", "ttl: inherit", "tos: inherit", "tos: 8",
+		"strict: false", "strict: true", "count: 16", "count: 8", "range: 49152-65535", "range: 50000-60000", "workers: 0", "workers: 3",
+		"learning: true", "learning: false", "isolated: false", "isolated: true", "max_macs: 0", "max_macs: 5",
+		"authoritative: false", "authoritative: true", "subnet_selection: false", "subnet_selection: true", "serve: segment ", "serve: local ",
+		"    group: 239.1.1.200", "    mtu: 1450\n    group: 239.1.1.200", "tap: tap101", "tap: tap101\n        netns: guest2",
+	).Replace(string(text))
+	c, err := config.Parse("uvtep.yaml", []byte(changed))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// zeros are the paths of the fields of v that are zero, or empty, in every
+// element of the lists that they are in.
+func zeros(v reflect.Value, path string) []string {
+	switch v.Kind() {
+	case reflect.Pointer:
+		if !v.IsNil() {
+			return zeros(v.Elem(), path)
+		}
+	case reflect.Struct:
+		if v.Type().PkgPath() != "net/netip" && v.Type().NumField() > 0 {
+			var out []string
+			for i := range v.NumField() {
+				if f := v.Type().Field(i); f.IsExported() {
+					out = append(out, zeros(v.Field(i), path+"."+f.Name)...)
+				}
+			}
+			return out
+		}
+	case reflect.Slice:
+		if v.Len() > 0 && v.Type().Elem().Kind() == reflect.Struct {
+			missing := map[string]int{}
+			for i := range v.Len() {
+				for _, p := range zeros(v.Index(i), path+"[]") {
+					missing[p]++
+				}
+			}
+			var out []string
+			for p, n := range missing {
+				if n == v.Len() {
+					out = append(out, p)
+				}
+			}
+			return out
+		}
+	}
+	if v.IsZero() || v.Kind() == reflect.Slice && v.Len() == 0 {
+		return []string{path}
+	}
+	return nil
+}
+
+func TestEveryKeyReachesTheSwitch(t *testing.T) {
+	c := everything(t)
+	ignore := map[string]bool{
+		// Given by the daemon, or without a key.
+		".Logger": true, ".Clock": true, ".DHCP": true, ".OpenTAP": true, ".OpenUnderlay": true, "[].Device": true,
+		"[].DHCP.Server.RapidCommit": true, "[].DHCP.Server.OfferHold": true, "[].DHCP.Server.DeclineHold": true, "[].DHCP.Server.MaxOffers": true,
+		".TTL": true, // inherited here
+	}
+	var segments []vtep.SegmentConfig
+	var ports []vtep.PortConfig
+	for _, s := range c.Segments {
+		segments = append(segments, segmentConfig(s, 1450))
+		for _, p := range s.Ports {
+			ports = append(ports, portConfig(p))
+		}
+	}
+	check := func(what string, v any) {
+		t.Helper()
+		for _, p := range zeros(reflect.ValueOf(v), "") {
+			if !ignore[p] {
+				t.Errorf("%s: nothing sets %s", what, p)
+			}
+		}
+	}
+	check("the VTEP", vtepConfig(c))
+	check("segments", segments)
+	check("ports", ports)
+}
+
+func TestTheRestOfTheUnderlaysKeysReachIt(t *testing.T) {
+	c := everything(t)
+	var got underlay.Config
+	o := Options{OpenUnderlay: func(u underlay.Config) (underlay.Endpoint, error) {
+		got = u
+		return nil, underlay.ErrPortInUse
+	}}
+	vc := vtepConfig(c)
+	vc.OpenUnderlay = o.underlayOpener(c.Underlay.SourcePorts)
+	if _, err := vtep.New(vc); err == nil {
+		t.Fatal("a VTEP without an underlay")
+	}
+	want := underlay.Config{
+		Local: netip.MustParseAddr("10.9.0.1"), Port: 8472, Device: "eth0", TTL: 64, Queues: 3, Sources: 8, SourceLow: 50000, SourceHigh: 60000,
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("it was opened as %+v, want %+v", got, want)
+	}
+}

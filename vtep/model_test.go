@@ -1,0 +1,340 @@
+package vtep
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/uvtep/uvtep/fdb"
+)
+
+// oracle is a segment written down as its documentation tells it: maps, loops
+// and no thought of speed. Places are named as whereTo names them.
+type oracle struct {
+	any      bool // Accept
+	learning bool
+	ageing   int // seconds; 0 = never
+	max      int
+	now      int
+	ports    map[string]*oraclePort
+	peers    map[string]*oraclePeer
+	macs     map[fdb.MAC]*oracleMAC
+	drops    int
+}
+
+type oraclePort struct {
+	isolated bool
+	max      int
+}
+
+type oraclePeer struct {
+	flooded, learned bool
+	seen             int
+}
+
+type oracleMAC struct {
+	at     string
+	static bool
+	seen   int
+}
+
+func remoteAt(place string) bool { return strings.HasPrefix(place, "@") }
+
+// learned counts the dynamic entries, at one place or, for "", in all.
+func (o *oracle) learned(at string) (n int) {
+	for _, m := range o.macs {
+		if !m.static && (at == "" || m.at == at) {
+			n++
+		}
+	}
+	return n
+}
+
+// full reports whether a place can have no further address.
+func (o *oracle) full(at string) bool {
+	p := o.ports[at]
+	return p != nil && p.max > 0 && o.learned(at) >= p.max
+}
+
+// frame is where a frame goes that comes from a place.
+func (o *oracle) frame(in string, dst, src fdb.MAC) []string {
+	if remoteAt(in) {
+		p := o.peers[in]
+		if p == nil && !o.any {
+			o.drops++
+			return nil
+		}
+		if p == nil {
+			p = &oraclePeer{learned: true}
+			o.peers[in] = p
+		}
+		p.seen = o.now
+	}
+	if src == 0 || src.IsGroup() || !o.see(in, src) {
+		o.drops++
+		return nil
+	}
+	out := o.way(in, dst)
+	if len(out) == 0 {
+		o.drops++
+	}
+	slices.Sort(out)
+	return out
+}
+
+// see learns a source, and reports whether it may be one at that place.
+func (o *oracle) see(in string, src fdb.MAC) bool {
+	m := o.macs[src]
+	switch {
+	case m != nil && m.static:
+		return m.at == in
+	case !o.learning:
+	case m == nil:
+		if (o.max == 0 || o.learned("") < o.max) && !o.full(in) {
+			o.macs[src] = &oracleMAC{at: in, seen: o.now}
+		}
+	case m.at == in:
+		m.seen = o.now
+	case !o.full(in):
+		m.at, m.seen = in, o.now
+	}
+	return true
+}
+
+func (o *oracle) way(in string, dst fdb.MAC) (out []string) {
+	apart := func(name string) bool { return o.ports[in] != nil && o.ports[in].isolated && o.ports[name].isolated }
+	if m := o.macs[dst]; m != nil && !dst.IsGroup() {
+		switch {
+		case m.at == in, remoteAt(in) && remoteAt(m.at):
+		case !remoteAt(m.at) && apart(m.at):
+		default:
+			out = append(out, m.at)
+		}
+		return out
+	}
+	for name := range o.ports {
+		if name != in && !apart(name) {
+			out = append(out, name)
+		}
+	}
+	for addr, p := range o.peers {
+		if p.flooded && !remoteAt(in) {
+			out = append(out, addr)
+		}
+	}
+	return out
+}
+
+// forget ends what is known of a place, static entries included.
+func (o *oracle) forget(at string) {
+	for mac, m := range o.macs {
+		if m.at == at {
+			delete(o.macs, mac)
+		}
+	}
+}
+
+// age does what is due at a time.
+func (o *oracle) age(now int) {
+	o.now = now
+	if o.ageing == 0 {
+		return
+	}
+	for mac, m := range o.macs {
+		if !m.static && now-m.seen >= o.ageing {
+			delete(o.macs, mac)
+		}
+	}
+	for addr, p := range o.peers {
+		if p.learned && now-p.seen > o.ageing {
+			delete(o.peers, addr)
+			o.forget(addr)
+		}
+	}
+}
+
+// fdb is the table as the segment tells it.
+func (o *oracle) fdb() (out []string) {
+	for mac, m := range o.macs {
+		state, age := "dynamic", o.now-m.seen
+		if m.static {
+			state, age = "static", 0
+		}
+		out = append(out, fmt.Sprint(mac, " ", m.at, " ", state, " ", age))
+	}
+	slices.Sort(out)
+	return out
+}
+
+func tableOf(s *Segment) (out []string) {
+	for _, e := range s.FDB() {
+		at := e.Port
+		if e.Dst.IsValid() {
+			at = "@" + e.Dst.String()
+		}
+		out = append(out, fmt.Sprint(e.MAC, " ", at, " ", e.State, " ", int(e.Age.Seconds())))
+	}
+	slices.Sort(out)
+	return out
+}
+
+// Random frames and random changes, and after each the same question to the
+// switch and to the oracle: who got it, and what is known now?
+func TestTheSwitchDoesWhatAnObviouslyRightOneDoes(t *testing.T) {
+	for seed := range uint64(12) {
+		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
+			rnd := rand.New(rand.NewPCG(seed, 1))
+			o := &oracle{any: seed%2 == 1, learning: true, ports: map[string]*oraclePort{}, peers: map[string]*oraclePeer{}, macs: map[fdb.MAC]*oracleMAC{}}
+			cfg := Config{}
+			if o.any {
+				cfg.Accept = AcceptAny
+			}
+			r := newRig(t, cfg)
+			s := r.segment(SegmentConfig{VNI: 100, Ageing: -1, MaxMACs: -1})
+			r.segment(SegmentConfig{VNI: 200, Peers: []netip.Addr{peer2}}, "elsewhere")
+			anyMAC := func() fdb.MAC { return mac(1 + rnd.IntN(10)) }
+			anyPort := func() string { return string(rune('a' + rnd.IntN(6))) }
+			anyPeer := func() netip.Addr { return netip.AddrFrom4([4]byte{10, 9, 0, byte(2 + rnd.IntN(5))}) }
+			at := func(p netip.Addr) string { return "@" + p.String() }
+			agree := func(what string, err error, should bool) {
+				t.Helper()
+				if (err == nil) != should {
+					t.Fatalf("%s: error %v, should work: %t", what, err, should)
+				}
+			}
+			var last string
+			for range 4000 {
+				switch rnd.IntN(24) {
+				case 0:
+					name := anyPort()
+					last = "attach " + name
+					p := &oraclePort{isolated: rnd.IntN(2) == 0, max: rnd.IntN(3)}
+					_, err := s.AttachPort(PortConfig{Name: name, Isolated: p.isolated, MaxMACs: p.max})
+					agree(last, err, o.ports[name] == nil)
+					if err == nil {
+						o.ports[name] = p
+					}
+				case 1:
+					name := anyPort()
+					last = "detach " + name
+					agree(last, s.DetachPort(name), o.ports[name] != nil)
+					delete(o.ports, name)
+					o.forget(name)
+				case 2:
+					p := anyPeer()
+					last = fmt.Sprint("add peer ", p)
+					was := o.peers[at(p)]
+					agree(last, s.AddPeer(p), was == nil || !was.flooded)
+					if was == nil {
+						was = &oraclePeer{}
+						o.peers[at(p)] = was
+					}
+					was.flooded, was.learned = true, false
+				case 3:
+					p := anyPeer()
+					last = fmt.Sprint("remove peer ", p)
+					agree(last, s.RemovePeer(p), o.peers[at(p)] != nil)
+					delete(o.peers, at(p))
+					o.forget(at(p))
+				case 4:
+					m, name := anyMAC(), anyPort()
+					last = fmt.Sprint("bind ", m, " to ", name)
+					agree(last, s.AddStatic(StaticEntry{MAC: m, Port: name}), o.ports[name] != nil)
+					if o.ports[name] != nil {
+						o.macs[m] = &oracleMAC{at: name, static: true}
+					}
+				case 5:
+					m, p := anyMAC(), anyPeer()
+					last = fmt.Sprint("bind ", m, " to ", p)
+					agree(last, s.AddStatic(StaticEntry{MAC: m, Dst: p}), true)
+					o.macs[m] = &oracleMAC{at: at(p), static: true}
+					if o.peers[at(p)] == nil {
+						o.peers[at(p)] = &oraclePeer{}
+					}
+					o.peers[at(p)].learned = false
+				case 6, 7:
+					m := anyMAC()
+					last = fmt.Sprint("delete ", m)
+					agree(last, s.DeleteMAC(m), o.macs[m] != nil)
+					delete(o.macs, m)
+				case 8:
+					if rnd.IntN(4) > 0 {
+						continue
+					}
+					last = "flush"
+					if n := s.FlushFDB(); n != o.learned("") {
+						t.Errorf("%d were flushed, want %d", n, o.learned(""))
+					}
+					for m, e := range o.macs {
+						if !e.static {
+							delete(o.macs, m)
+						}
+					}
+				case 9:
+					last = "reconfigure"
+					o.learning, o.max, o.ageing = rnd.IntN(4) > 0, rnd.IntN(8), rnd.IntN(30)
+					c := SegmentConfig{VNI: 100, NoLearning: !o.learning, MaxMACs: o.max, Ageing: time.Duration(o.ageing) * time.Second}
+					if o.max == 0 {
+						c.MaxMACs = -1
+					}
+					if o.ageing == 0 {
+						c.Ageing = -1
+					}
+					agree(last, s.Reconfigure(c), true)
+				case 10:
+					now := o.now + rnd.IntN(10)
+					last = fmt.Sprint("time ", now)
+					o.age(now)
+					r.age(now)
+				default:
+					dst, src := anyMAC(), anyMAC()
+					switch rnd.IntN(12) {
+					case 0, 1:
+						dst = fdb.Broadcast
+					case 2:
+						src = fdb.Broadcast
+					}
+					f := eth(dst, src)
+					var got string
+					var want []string
+					if p := anyPeer(); rnd.IntN(3) == 0 {
+						last = fmt.Sprint(src, " to ", dst, " from ", p)
+						want = o.frame(at(p), dst, src)
+						got = r.fromPeer(p, 100, f)
+					} else {
+						name := anyPort()
+						if o.ports[name] == nil {
+							continue
+						}
+						last = fmt.Sprint(src, " to ", dst, " from ", name)
+						want = o.frame(name, dst, src)
+						got = r.fromPort(name, f)
+					}
+					if got != strings.Join(want, " ") {
+						t.Fatalf("%s: went to %q, want %q\ntable: %q", last, got, want, o.fdb())
+					}
+				}
+				if got, want := tableOf(s), o.fdb(); !slices.Equal(got, want) {
+					t.Fatalf("%s: the table is\n%q, want\n%q", last, got, want)
+				}
+			}
+			var dropped int
+			for _, d := range r.v.Stats().Drops {
+				if d.VNI != 100 {
+					t.Errorf("a drop in another segment: %+v", d)
+				}
+				dropped += int(d.Count)
+			}
+			if dropped != o.drops {
+				t.Errorf("%d drops, want %d", dropped, o.drops)
+			}
+			if n := len(s.Peers()); n != len(o.peers) {
+				t.Errorf("%d peers, want %d", n, len(o.peers))
+			}
+		})
+	}
+}
