@@ -155,7 +155,7 @@ type measure struct {
 	unit  string  // of the JSON
 	shown string  // the unit that people are shown,
 	per   float64 // and how many of unit it is
-	chart string  // the picture that it is part of
+	chart string  // the picture that it is part of; "" = none
 }
 
 // The identifiers of measures.
@@ -186,9 +186,9 @@ var measures = []measure{
 	{rttHalf, "round trip, p50", "s", "µs", 1e-6, "rtt"},
 	{rttHigh, "round trip, p99", "s", "µs", 1e-6, "rtt"},
 	{cpu1, "CPU, TCP 1 stream", "s/Gbit", "s/Gbit", 1, "cpu"},
-	{ownCPU1, "  its processes", "s/Gbit", "s/Gbit", 1, "cpu"},
+	{ownCPU1, "  its processes", "s/Gbit", "s/Gbit", 1, ""},
 	{cpu4, "CPU, TCP 4 streams", "s/Gbit", "s/Gbit", 1, "cpu"},
-	{ownCPU4, "  its processes", "s/Gbit", "s/Gbit", 1, "cpu"},
+	{ownCPU4, "  its processes", "s/Gbit", "s/Gbit", 1, ""},
 	{memory, "memory of a host", "B", "MiB", 1 << 20, "memory"},
 }
 

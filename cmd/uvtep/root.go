@@ -83,7 +83,7 @@ func newRoot(b observe.Build) *cobra.Command {
 	})
 	root.AddCommand(
 		upCommand(b), runCommand(b), validateCommand(), schemaCommand(), showCommand(), fdbCommand(), peerCommand(),
-		portCommand(), leaseCommand(), reloadCommand(), labCommand(), versionCommand(b),
+		portCommand(), leaseCommand(), reloadCommand(), labCommand(), benchCommand(b), versionCommand(b),
 	)
 	markFailures(root)
 	return root
