@@ -56,6 +56,8 @@ func TestALyingVirtioHeaderIsRefused(t *testing.T) {
 		{"a checksum of other bytes", tcp4, func(_ []byte, o *frame.Offload) { o.CsumStart -= 20 }},
 		{"a checksum of TCP in UDP", udp4, func(_ []byte, o *frame.Offload) { o.CsumOffset = 16 }},
 		{"a checksum of UDP in TCP", tcp6, func(_ []byte, o *frame.Offload) { o.CsumOffset = 6 }},
+		{"a checksum deep inside UDP", udp4, func(_ []byte, o *frame.Offload) { o.CsumStart += 58; o.CsumOffset = 16 }},
+		{"TCP by all looks that is UDP", udp4, func(b []byte, o *frame.Offload) { o.GSO = frame.GSOTCPv4; b[udp4.l4()+12] = 0x50 }},
 		{"a fragment", fragment, func([]byte, *frame.Offload) {}},
 		{"padding", short, func([]byte, *frame.Offload) {}},
 		{"a TCP header of 16 bytes", tcp4, func(b []byte, _ *frame.Offload) { b[tcp4.l4()+12] = 0x40 }},
@@ -81,6 +83,11 @@ func TestAChecksumIsCompletedOnlyWhereNothingWasLookedAt(t *testing.T) {
 	icmp := plain(false, false).build(t)
 	icmp[14+9] = 1
 	nested := plain(false, true)
+	gre6 := plain(true, false).build(t)
+	gre6[14+6] = 47
+	behind := with(plain(true, false), func(p *packet) { p.extension = true }).build(t)
+	behind[14+40] = 47
+	cut := plain(false, false).build(t)[:100]
 	for _, c := range []struct {
 		what       string
 		b          []byte
@@ -103,6 +110,13 @@ func TestAChecksumIsCompletedOnlyWhereNothingWasLookedAt(t *testing.T) {
 		{"GRE's IPv4 header from within", gre, 32, 0, false},
 		{"the sender in ARP", arp, 14, 14, false},
 		{"the end of ARP", arp, 40, 0, false},
+		{"what is behind ARP", append(arp, make([]byte, 40)...), 60, 0, false},
+		{"something unknown behind a tag", append(append(make([]byte, 12), 0x81, 0, 0, 1, 0x88, 0x47), make([]byte, 80)...), 60, 0, false},
+		{"IPv4 that is cut short", cut, 60, 0, false},
+		{"GRE over IPv6", gre6, 54 + 4 + 20, 16, true},
+		{"the flow label of GRE", gre6, 14, 2, false},
+		{"GRE behind extensions", behind, 14 + 48 + 4, 16, false},
+		{"TCP inside TCP", plain(false, false).build(t), 34 + 60, 16, false},
 		{"the ports of UDP", plain(false, true).build(t), 34, 2, false},
 		{"the ports of UDP from within", plain(false, true).build(t), 36, 0, false},
 		{"the flags of TCP", plain(false, false).build(t), 34, 12, false},

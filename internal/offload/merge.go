@@ -54,7 +54,6 @@ type run struct {
 	hdr     int    // length of the headers
 	l3, l4  int
 	v6, udp bool
-	closed  bool
 	psh     bool
 	slot    int // in open
 
@@ -105,8 +104,8 @@ func (m *Merger) take(r *run, p []byte) {
 	}
 }
 
+// close ends a run: nothing follows it any more.
 func (m *Merger) close(r *run) {
-	r.closed = true
 	m.open[r.slot] = nil
 	if m.last == r {
 		m.last = nil
@@ -117,7 +116,7 @@ func (m *Merger) close(r *run) {
 func (r *run) follows(p []byte, owner uint64) bool {
 	h := r.head
 	size := len(p) - r.hdr
-	if r.closed || owner != r.owner || size <= 0 || size > r.mss || r.hdr-r.l3+r.size+size > maxIPLen {
+	if owner != r.owner || size <= 0 || size > r.mss || r.hdr-r.l3+r.size+size > maxIPLen {
 		return false
 	}
 	// What is most likely to differ comes first: ports and sequence number.
@@ -212,7 +211,6 @@ func (m *Merger) Start(f *frame.Frame, owner uint64) {
 	if slot < 0 {
 		slot = m.turn
 		m.turn = (m.turn + 1) % maxOpen
-		m.close(m.open[slot])
 	}
 	r.slot = slot
 	m.open[slot], m.last = r, r

@@ -584,6 +584,99 @@ func TestTwoSegmentsBecomeOneOrStayTwo(t *testing.T) {
 	}
 }
 
+// at is the packet with other bytes at an offset, and with its transport checksum
+// mended for them as if nothing else had changed.
+func at(b []byte, l4, csum, offset int, with ...byte) []byte {
+	b = bytes.Clone(b)
+	was := slowSum(b[l4:])
+	copy(b[offset:], with)
+	field := b[l4+csum:]
+	binary.BigEndian.PutUint16(field, sum16(binary.BigEndian.Uint16(field), was, ^slowSum(b[l4:])))
+	return b
+}
+
+// sum16 is the ones' complement sum of words.
+func sum16(words ...uint16) uint16 {
+	var b []byte
+	for _, w := range words {
+		b = binary.BigEndian.AppendUint16(b, w)
+	}
+	return slowSum(b)
+}
+
+// TestWhatAChecksumCannotTellIsLookedAt has pairs whose checksums are right, or
+// come out right if they are computed over what they should not be.
+func TestWhatAChecksumCannotTellIsLookedAt(t *testing.T) {
+	stay := func(what string, a, b []byte) {
+		t.Helper()
+		if out := merge(t, []segment{{a, 0}, {b, 0}}); len(out) != 2 {
+			t.Errorf("%s: %v", what, made(out))
+		}
+	}
+	for _, v6 := range []bool{false, true} {
+		for _, udp := range []bool{false, true} {
+			p := plain(v6, udp)
+			p.from, p.to = 10, 20
+			moved := changed(following(p, 1000), func(p *packet) { p.from++; p.to-- })
+			stay(fmt.Sprintf("v6 %v, UDP %v: addresses of equal sum", v6, udp), p.build(t), moved.build(t))
+		}
+		tcp := plain(v6, false)
+		a, b := tcp.build(t), following(tcp, 1000).build(t)
+		l4 := tcp.l4()
+		stay("a reserved bit of TCP", a, at(b, l4, 16, l4+12, b[l4+12]|1))
+		bare := following(tcp, 1000)
+		bare.timestamp = 0
+		copy(bare.payload, a[l4+20:l4+32])
+		stay("payload that looks like options", a, bare.build(t))
+		stay("a TCP header of 16 bytes", at(a, l4, 16, l4+12, 0x40), at(following(changed(tcp, func(p *packet) { p.seq += 16 }), 1000).build(t), l4, 16, l4+12, 0x40))
+
+		// A datagram whose checksum is zero, which is right and means that there is none.
+		udp := plain(v6, true)
+		zero := func(p packet) []byte {
+			b := p.build(t)
+			copy(p.payload, []byte{0, 0})
+			b = p.build(t)
+			b = at(b, p.l4(), 6, p.l4()+8, b[p.l4()+6], b[p.l4()+7])
+			if b[p.l4()+6]&b[p.l4()+7] != 0xff {
+				t.Fatalf("the checksum is % x", b[p.l4()+6:p.l4()+8])
+			}
+			b[p.l4()+6], b[p.l4()+7] = 0, 0
+			return b
+		}
+		stay("a second datagram without a checksum", udp.build(t), zero(following(udp, 1000)))
+		stay("a first datagram without a checksum", zero(udp), following(udp, 1000).build(t))
+	}
+
+	// Padding that makes up for the length that it adds.
+	tcp := plain(true, false)
+	a, b := tcp.build(t), following(tcp, 998).build(t)
+	stay("padding of equal sum on the second", a, append(b, 0xff, 0xfd))
+	stay("padding of equal sum on the first", append(a, 0xff, 0xfd), following(changed(tcp, func(p *packet) { p.seq += 2 }), 1000).build(t))
+
+	// Extension headers and options that count for nothing in sums, with padding of
+	// their length: the IP length is that of a packet without either.
+	hidden := changed(tcp, func(p *packet) { p.extension = true })
+	second := following(hidden, 1000)
+	second.seq += 8
+	hide6 := func(p packet) []byte {
+		b := p.build(t)
+		binary.BigEndian.PutUint16(b[14+44:], ^sum16(6<<8, 0x0104, 8))
+		return append(b, make([]byte, 8)...)
+	}
+	stay("a hidden extension header", hide6(hidden), hide6(second))
+	hidden = changed(plain(false, false), func(p *packet) { p.options = true })
+	second = following(hidden, 1000)
+	second.seq += 4
+	hide4 := func(p packet) []byte {
+		b := p.build(t)
+		copy(b[14+20:], []byte{0xff, 0xff, 0, 0})
+		binary.BigEndian.PutUint16(b[14+10:], 0)
+		binary.BigEndian.PutUint16(b[14+10:], ^slowSum(b[14:14+24]))
+		return append(b, 0xff, 0xfb, 0, 0)
+	}
+	stay("hidden options", hide4(hidden), hide4(second))
+}
+
 // mendUDP makes the length in a UDP header wrong and its checksum right again.
 func mendUDP(b []byte, l4 int) {
 	u := b[l4:]
