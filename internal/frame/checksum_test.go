@@ -42,9 +42,10 @@ var sums = map[string]func([]byte, uint64) uint64{
 
 func TestSumEqualsTheSlowOneAtEveryLength(t *testing.T) {
 	for what, all := range patterns(4096) {
-		for name, sum := range sums {
-			for n := range len(all) + 1 {
-				if got, want := frame.Fold(sum(all[:n], 0)), slowSum(all[:n]); got != want {
+		for n := range len(all) + 1 {
+			want := slowSum(all[:n])
+			for name, sum := range sums {
+				if got := frame.Fold(sum(all[:n], 0)); got != want {
 					t.Fatalf("%s: %d bytes of %s: %#x, want %#x", name, n, what, got, want)
 				}
 			}
