@@ -32,7 +32,8 @@ race: ; $(GO) run ./internal/testreport "$(RACE)"
 
 # What the tests need from the distribution, by command and package.
 TEST_NEEDS = ip:iproute2 ping:iputils-ping ethtool:ethtool gcc:build-essential \
-  udhcpc:udhcpc dhclient:isc-dhcp-client dhcpcd:dhcpcd-base iperf3:iperf3 tshark:tshark
+  udhcpc:udhcpc dhclient:isc-dhcp-client dhcpcd:dhcpcd-base iperf3:iperf3 tshark:tshark \
+  ovs-vswitchd:openvswitch-switch
 
 # Much of it lies where only root looks.
 deps test unit race: export PATH := $(PATH):/usr/sbin:/sbin
@@ -52,9 +53,10 @@ cross:
 	  CGO_ENABLED=0 GOOS=$${to%/*} GOARCH=$${to#*/} $(GO) vet ./... || exit; \
 	done
 
-# The fast path in memory, by its steps and as a whole: BENCH="-for 3s -json".
+# The fast path in memory, by its steps and as a whole: BENCH="--for 3s -j". End
+# to end, as root: bin/uvtep bench e2e.
 bench:
-	@$(GO) run ./bench/uvtep-bench $(BENCH)
+	@$(GO) run ./cmd/uvtep bench $(BENCH)
 
 clean:
 	rm -rf bin dist

@@ -14,7 +14,8 @@ import (
 var charts = []struct{ name, title, better string }{
 	{"tcp", "TCP throughput, Gbit/s", "more is better"},
 	{"udp64", "64-byte UDP without loss, 1000 frames/s", "more is better"},
-	{"rtt", "Round trip, µs", "less is better"},
+	{"rtt_p50", "Round trip, median, µs", "less is better"},
+	{"rtt_p99", "Round trip, 99th percentile, µs", "less is better"},
 	{"cpu", "CPU seconds a Gbit", "less is better"},
 	{"memory", "Memory of a host, MiB", "less is better"},
 }

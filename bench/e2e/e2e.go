@@ -107,10 +107,11 @@ type Result struct {
 
 // Machine is what was measured on.
 type Machine struct {
-	About  string `json:"about"` // processor, system, Go version
-	Cores  int    `json:"cores"`
-	Memory uint64 `json:"memory_bytes"`
-	Kernel string `json:"kernel"`
+	About  string  `json:"about"` // processor, system, Go version
+	Cores  int     `json:"cores"`
+	Memory uint64  `json:"memory_bytes"`
+	Kernel string  `json:"kernel"`
+	Load   float64 `json:"load"` // load average of the minute before the run: others than this run were at work
 }
 
 // Settings are how it was measured.
@@ -160,31 +161,31 @@ type measure struct {
 
 // The identifiers of measures.
 const (
-	tcp1, tcp4         = "tcp1", "tcp4"
-	cpu1, cpu4         = "cpu_tcp1", "cpu_tcp4"
-	ownCPU1, ownCPU4   = "cpu_own_tcp1", "cpu_own_tcp4"
-	udp64              = "udp64"
-	rttHalf, rttHigh   = "rtt_p50", "rtt_p99"
-	memory             = "memory"
-	mtu                = 1450
-	frameLen           = 64   // bytes with FCS
-	tolerance          = 1e-3 // the loss that counts as none
-	resolution         = 0.05 // of the loss-free rate
-	defaultRounds      = 3
-	defaultTime        = 2 * time.Second
-	defaultTrial       = time.Second
-	mostRounds         = 1000
-	shortest           = 10 * time.Millisecond // of Time and Trial
-	expectTrials       = 6                     // of one search, for telling how far a run has come
-	expectIPerf3Starts = 250 * time.Millisecond
+	tcp1, tcp4       = "tcp1", "tcp4"
+	cpu1, cpu4       = "cpu_tcp1", "cpu_tcp4"
+	ownCPU1, ownCPU4 = "cpu_own_tcp1", "cpu_own_tcp4"
+	udp64            = "udp64"
+	rttHalf, rttHigh = "rtt_p50", "rtt_p99"
+	memory           = "memory"
+	mtu              = 1450
+	frameLen         = 64   // bytes with FCS
+	tolerance        = 1e-3 // the loss that counts as none
+	resolution       = 0.05 // of the loss-free rate
+	defaultRounds    = 3
+	defaultTime      = 2 * time.Second
+	defaultTrial     = time.Second
+	mostRounds       = 1000
+	shortest         = 10 * time.Millisecond  // of Time and Trial
+	expectTrials     = 6                      // of one search, for telling how far a run has come
+	startTime        = 250 * time.Millisecond // that it takes to start a generator, for the same purpose
 )
 
 var measures = []measure{
 	{tcp1, "TCP, 1 stream", "bit/s", "Gbit/s", 1e9, "tcp"},
 	{tcp4, "TCP, 4 streams", "bit/s", "Gbit/s", 1e9, "tcp"},
 	{udp64, "64-byte UDP, no loss", "frame/s", "k/s", 1e3, "udp64"},
-	{rttHalf, "round trip, p50", "s", "µs", 1e-6, "rtt"},
-	{rttHigh, "round trip, p99", "s", "µs", 1e-6, "rtt"},
+	{rttHalf, "round trip, p50", "s", "µs", 1e-6, "rtt_p50"},
+	{rttHigh, "round trip, p99", "s", "µs", 1e-6, "rtt_p99"},
 	{cpu1, "CPU, TCP 1 stream", "s/Gbit", "s/Gbit", 1, "cpu"},
 	{ownCPU1, "  its processes", "s/Gbit", "s/Gbit", 1, ""},
 	{cpu4, "CPU, TCP 4 streams", "s/Gbit", "s/Gbit", 1, "cpu"},

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"path"
 	"runtime"
 	"unsafe"
 
@@ -13,18 +14,31 @@ import (
 )
 
 // wireFeatures are what makes a veth pair behave like a cable: nothing longer
-// than an MTU is handed over, and what arrives may be merged. The names are the
-// kernel's; ethtool's "tso" is the first four. A kernel may lack some.
-var wireFeatures = map[string]bool{
-	"tx-tcp-segmentation":          false,
-	"tx-tcp-ecn-segmentation":      false,
-	"tx-tcp-mangleid-segmentation": false,
-	"tx-tcp6-segmentation":         false,
-	"tx-generic-segmentation":      false,
-	"tx-udp_tnl-segmentation":      false,
-	"tx-udp_tnl-csum-segmentation": false,
-	"tx-udp-segmentation":          false,
-	"rx-gro":                       true,
+// than an MTU is handed over, and what arrives may be merged. The patterns stand
+// for the kernel's names; "tso" is what ethtool calls the first one.
+var wireFeatures = []struct {
+	pattern string
+	on      bool
+}{
+	{"tx-tcp*-segmentation", false},
+	{"tx-generic-segmentation", false},
+	{"tx-udp_tnl-segmentation", false},
+	{"tx-udp_tnl-csum-segmentation", false},
+	{"tx-udp-segmentation", false},
+	{"rx-gro", true},
+}
+
+// wired says which of an interface's features have to be how on a cable.
+func wired(features map[string]bool) map[string]bool {
+	want := map[string]bool{}
+	for name := range features {
+		for _, f := range wireFeatures {
+			if ok, _ := path.Match(f.pattern, name); ok {
+				want[name] = f.on
+			}
+		}
+	}
+	return want
 }
 
 // ethFeatures is ETH_SS_FEATURES, the set of strings that name the features.

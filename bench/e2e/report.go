@@ -60,7 +60,10 @@ func (r *Result) Table() string {
 		fmt.Fprintf(&b, "\n%s  %s\n", bold.Render(string(m)), faint.Render(m.about()))
 		b.WriteString(r.modeTable(m))
 	}
-	b.WriteString("\n" + faint.Render(r.legend()) + "\n")
+	b.WriteString("\n")
+	for _, line := range r.legend() {
+		b.WriteString(faint.Render(line) + "\n")
+	}
 	return b.String()
 }
 
@@ -166,9 +169,9 @@ func number(v float64) string {
 }
 
 // legend says what the figures mean and how they came about.
-func (r *Result) legend() string {
+func (r *Result) legend() []string {
 	s := r.Settings
-	lines := []string{fmt.Sprintf("Medians of %s, half of what lies between the extremes (±), ratio to kernel vxlan (x).", count(s.Rounds, "round"))}
+	lines := []string{fmt.Sprintf("Medians of %s; ±: half of what lies between the extremes; x: ratio to kernel vxlan.", count(s.Rounds, "round"))}
 	for _, sys := range r.Systems {
 		if sys.Missing != "" {
 			lines = append(lines, fmt.Sprintf("%s: not measured: %s", sys.Title, sys.Missing))
@@ -176,13 +179,12 @@ func (r *Result) legend() string {
 		}
 		lines = append(lines, fmt.Sprintf("%s %s: %s", sys.Title, sys.Version, sys.About))
 	}
-	lines = append(lines,
+	return append(lines,
 		fmt.Sprintf("TCP by %s, %s each; guests' MTU %d.", s.TCP, seconds(s.Time), s.MTU),
 		fmt.Sprintf("%d-byte UDP by %s: the highest rate of which at most %g %% is lost, in trials of %s.", s.Frame, s.UDP, 100*s.Loss, seconds(s.Trial)),
-		"CPU is that of the whole machine, the generators' included; a kernel driver has no processes.",
-		fmt.Sprintf("%s, %s, Linux %s; took %s.", r.Machine.About, count(r.Machine.Cores, "core"), r.Machine.Kernel, seconds(r.Took)),
+		"CPU is the whole machine's, generators and others at work included.",
+		fmt.Sprintf("%s, %s, Linux %s, load %.1f before; took %s.", r.Machine.About, count(r.Machine.Cores, "core"), r.Machine.Kernel, r.Machine.Load, seconds(r.Took)),
 	)
-	return strings.Join(lines, "\n")
 }
 
 func seconds(s float64) string {

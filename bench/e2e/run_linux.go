@@ -80,13 +80,13 @@ func newRun(ctx context.Context, w *world, o Options) (*run, error) {
 	r.result = &Result{
 		Version: o.Version, Started: r.began.Round(time.Second), Machine: machine,
 		Settings: Settings{
-			Rounds: o.Rounds, Time: r.tcp.expect(o.Time).Seconds(), Trial: o.Trial.Seconds(), MTU: mtu, Frame: frameLen,
+			Rounds: o.Rounds, Time: r.tcp.duration(o.Time).Seconds(), Trial: o.Trial.Seconds(), MTU: mtu, Frame: frameLen,
 			Loss: tolerance, TCP: r.tcp.String(), UDP: builtin{}.String(),
 		},
 	}
 	r.work = []work{
-		{tcp1, r.tcp.expect(o.Time), r.stream(1, tcp1, cpu1, ownCPU1)},
-		{tcp4, r.tcp.expect(o.Time), r.stream(4, tcp4, cpu4, ownCPU4)},
+		{tcp1, r.tcp.duration(o.Time) + startTime, r.stream(1, tcp1, cpu1, ownCPU1)},
+		{tcp4, r.tcp.duration(o.Time) + startTime, r.stream(4, tcp4, cpu4, ownCPU4)},
 		{udp64, expectTrials * o.Trial, r.lossFree},
 		{rttHalf, o.Trial, r.roundTrips},
 	}
@@ -152,9 +152,9 @@ func (r *run) measure(ctx context.Context) (*Result, error) {
 func (r *run) turn(ctx context.Context, mode Mode, round int, w work) error {
 	m := measureOf(w.head)
 	found := map[string]sample{}
-	where := fmt.Sprintf("%s %d/%d  %s", mode, round+1, r.o.Rounds, m.title)
+	where := fmt.Sprintf("%s %d/%d  %-20s", mode, round+1, r.o.Rounds, m.title)
 	for _, s := range slices.Clone(r.systems) {
-		r.tell(fmt.Sprintf("%s: %s", where, s.Title), "")
+		r.tell(where+"  "+s.Title, "")
 		v, err := w.of(ctx, s)
 		if err != nil && ctx.Err() == nil {
 			v, err = w.of(ctx, s)
@@ -212,13 +212,6 @@ func (r *run) stream(streams int, rate, cpu, ownCPU string) func(context.Context
 		return sample{values: v}, nil
 	}
 }
-
-// What a search for the loss-free rate starts from: nothing is known, or it is
-// known what the round before found.
-var (
-	firstSearch = search{start: 50e3, step: 2, tolerance: tolerance, resolution: resolution, most: 16}
-	laterSearch = search{step: 1.15, tolerance: tolerance, resolution: resolution, most: 12}
-)
 
 // lossFree looks for the highest rate of 64-byte frames without loss.
 func (r *run) lossFree(ctx context.Context, s *system) (sample, error) {

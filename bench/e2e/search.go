@@ -36,6 +36,13 @@ type search struct {
 	most       int     // trials
 }
 
+// What a search for the loss-free rate starts from: nothing is known, or it is
+// known what the round before found.
+var (
+	firstSearch = search{start: 50e3, step: 2, tolerance: tolerance, resolution: resolution, most: 16}
+	laterSearch = search{step: 1.15, tolerance: tolerance, resolution: resolution, most: 12}
+)
+
 const (
 	lowestRate = 100  // frames a second; who loses there carries nothing
 	keptUp     = 0.97 // of the offered rate was sent, so that the sender was not the limit

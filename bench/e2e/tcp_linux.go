@@ -33,7 +33,7 @@ type transfer struct {
 // generator makes TCP traffic from the first guest of a system to the second.
 type generator interface {
 	String() string
-	expect(d time.Duration) time.Duration // how long a run for the time d takes
+	duration(d time.Duration) time.Duration // how long it sends when asked to for the time d
 	run(ctx context.Context, s *system, streams int, d time.Duration) (transfer, error)
 }
 
@@ -64,16 +64,15 @@ type iperf3 struct{ path, version, dir string }
 
 func (g *iperf3) String() string { return "iperf3 " + g.version }
 
-func (g *iperf3) expect(d time.Duration) time.Duration {
-	return time.Duration(wholeSeconds(d))*time.Second + expectIPerf3Starts
+// duration is whole seconds: iperf3 knows no others.
+func (g *iperf3) duration(d time.Duration) time.Duration {
+	return time.Duration(math.Ceil(d.Seconds())) * time.Second
 }
 
-// wholeSeconds is what iperf3 can run for.
-func wholeSeconds(d time.Duration) int { return max(1, int(math.Ceil(d.Seconds()))) }
-
 func (g *iperf3) run(ctx context.Context, s *system, streams int, d time.Duration) (transfer, error) {
-	ctx, cancel := context.WithTimeout(ctx, g.expect(d)+readyTimeout)
+	ctx, cancel := context.WithTimeout(ctx, d+2*readyTimeout)
 	defer cancel()
+	seconds := int(g.duration(d).Seconds())
 	log := filepath.Join(g.dir, s.Name+"-iperf3")
 	port := strconv.Itoa(tcpPort)
 	// A server for each run: one that was left by its client would stay busy.
@@ -86,7 +85,7 @@ func (g *iperf3) run(ctx context.Context, s *system, streams int, d time.Duratio
 		return transfer{}, err
 	}
 	client, err := start(s.guests[0], log+"-client", nil, g.path, "-c", guestAddr(1).String(), "-p", port,
-		"-t", strconv.Itoa(wholeSeconds(d)), "-P", strconv.Itoa(streams), "-J")
+		"-t", strconv.Itoa(seconds), "-P", strconv.Itoa(streams), "-J")
 	if err != nil {
 		return transfer{}, err
 	}
@@ -128,8 +127,8 @@ type builtin struct{}
 
 const tcpBuffer = 128 << 10
 
-func (builtin) String() string                       { return "the built-in generator" }
-func (builtin) expect(d time.Duration) time.Duration { return d }
+func (builtin) String() string                         { return "the built-in generator" }
+func (builtin) duration(d time.Duration) time.Duration { return d }
 
 func (builtin) run(ctx context.Context, s *system, streams int, d time.Duration) (transfer, error) {
 	pairs, err := connect(ctx, s, streams)

@@ -15,6 +15,9 @@ import (
 // userHZ is the unit of times below /proc, on every processor that Go knows.
 const userHZ = 100
 
+// loadShift is SI_LOAD_SHIFT: sysinfo(2) has load averages in fixed point.
+const loadShift = 16
+
 // usage is processor time that was used until now, in seconds.
 type usage struct {
 	all float64 // by the whole machine
@@ -120,6 +123,6 @@ func thisMachine() (Machine, error) {
 	}
 	return Machine{
 		About: bench.Machine(), Cores: may.Count(), Memory: uint64(info.Totalram) * uint64(info.Unit),
-		Kernel: unix.ByteSliceToString(name.Release[:]),
+		Kernel: unix.ByteSliceToString(name.Release[:]), Load: float64(info.Loads[0]) / (1 << loadShift),
 	}, nil
 }

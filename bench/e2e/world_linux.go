@@ -41,8 +41,11 @@ type world struct {
 	pairs  []*udpPair
 }
 
+// runDir is short: the path of a Unix socket has at most 107 bytes.
+const runDir = "/run"
+
 func newWorld() (*world, error) {
-	dir, err := os.MkdirTemp("", "uvtep-bench-")
+	dir, err := os.MkdirTemp(runDir, fmt.Sprintf("uvtep-bench-%d-", os.Getpid()))
 	if err != nil {
 		return nil, err
 	}
@@ -207,12 +210,11 @@ func (s *system) spawn(host int, env []string, name string, args ...string) (*pr
 // set makes the underlay behave as a mode wants it.
 func (s *system) set(m Mode) error {
 	for i, ns := range s.hosts {
-		want := map[string]bool{}
-		for name, on := range wireFeatures {
-			if m == Virt {
-				on = s.plain[i][name]
+		want := wired(s.plain[i])
+		if m == Virt {
+			for name := range want {
+				want[name] = s.plain[i][name]
 			}
-			want[name] = on
 		}
 		if err := setFeatures(ns, underlayIf, want); err != nil {
 			return fmt.Errorf("mode %s: %w", m, err)

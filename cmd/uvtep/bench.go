@@ -2,7 +2,7 @@ package main
 
 import (
 	"context"
-	"fmt"
+	"errors"
 	"regexp"
 	"time"
 
@@ -83,4 +83,4 @@ func runBench(ctx context.Context, each time.Duration, which *regexp.Regexp, tak
 	return nil
 }
 
-var errInterrupted = fmt.Errorf("bench: interrupted")
+var errInterrupted = errors.New("interrupted")
