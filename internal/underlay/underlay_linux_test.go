@@ -51,7 +51,7 @@ func TestFlowsKeepTheirOrderTheirPortAndTheirQueue(t *testing.T) {
 			ps := packets(w.b, flows*2, 20)
 			for i := range ps {
 				ps[i].Entropy = uint32(i%flows) << 26
-				ps[i].Frame.Room(8)[4] = byte(round)
+				ps[i].Data[0][4] = byte(round)
 			}
 			// Whichever queue sends them.
 			if n := a.Queues()[round%2].Write(ps); n != len(ps) {
@@ -118,8 +118,8 @@ func TestADatagramThatDoesNotFitIsMarkedNotCut(t *testing.T) {
 	eachWorld(t, func(t *testing.T, w world) {
 		a, b := mustOpen(t, w.openA, config(w.a)), mustOpen(t, w.openB, config(w.b))
 		ps := packets(w.b, 2, 100)
-		ps[0].Frame.SetLen(93) // 8 + 93 is one more than there is room for
-		ps[1].Frame.SetLen(92)
+		ps[0].Data[0] = ps[0].Data[0][:8+93] // one more than there is room for
+		ps[1].Data[0] = ps[1].Data[0][:8+92]
 		mustWrite(t, a, ps)
 		batch := frame.NewBatch(4, 100)
 		for batch.N < 2 {

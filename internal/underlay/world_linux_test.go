@@ -25,6 +25,7 @@ type world struct {
 	openB   underlay.Opener
 	setMTU  func(mtu int)
 	sources func() func() map[uint16]int // starts to count a's packets by source port
+	offload underlay.Offload
 }
 
 func eachWorld(t *testing.T, body func(t *testing.T, w world)) {
@@ -36,12 +37,29 @@ func eachWorld(t *testing.T, body func(t *testing.T, w world)) {
 	} {
 		w := world{a: netip.MustParseAddr(v.a), b: netip.MustParseAddr(v.b), group: netip.MustParseAddr(v.group)}
 		t.Run("memory "+v.name, func(t *testing.T) { body(t, memoryWorld(w)) })
+		t.Run("memory with offloads "+v.name, func(t *testing.T) { body(t, memoryWorld(w).with(underlay.All)) })
 		t.Run("kernel "+v.name, func(t *testing.T) { w, _, _ := kernelWorld(t, w); body(t, w) })
+		for _, o := range []underlay.Offload{underlay.GSO, underlay.GRO, underlay.All} {
+			t.Run("kernel with "+o.String()+" "+v.name, func(t *testing.T) { w, _, _ := kernelWorld(t, w); body(t, w.with(o)) })
+		}
 	}
+}
+
+// with is the world with offloads at both ends.
+func (w world) with(o underlay.Offload) world {
+	want := func(open underlay.Opener) underlay.Opener {
+		return func(cfg underlay.Config) (underlay.Endpoint, error) {
+			cfg.Offload = o
+			return open(cfg)
+		}
+	}
+	w.openA, w.openB, w.offload = want(w.openA), want(w.openB), o
+	return w
 }
 
 func memoryWorld(w world) world {
 	n := underlaytest.NewNetwork()
+	n.Offload = underlay.All
 	w.openA, w.openB, w.setMTU = n.Open, n.Open, n.SetMTU
 	w.sources = func() func() map[uint16]int {
 		count := map[uint16]int{}
@@ -141,7 +159,7 @@ func packets(dst netip.Addr, n, size int) []underlay.Packet {
 		f := &batch.Frames[i]
 		f.Load(bytes.Repeat([]byte{byte(i)}, size))
 		copy(f.Room(8), []byte{'h', 'e', 'a', 'd', 0, 0, byte(i >> 8), byte(i)})
-		ps[i] = underlay.Packet{Frame: f, Head: 8, Dst: r}
+		ps[i] = underlay.Packet{Data: [][]byte{f.WithRoom(8)}, Count: 1, Dst: r}
 	}
 	return ps
 }
@@ -158,7 +176,7 @@ type got struct {
 func read(t *testing.T, e underlay.Endpoint, n int) []got {
 	t.Helper()
 	var gs []got
-	b := frame.NewBatch(frame.BatchLen, 2048)
+	b := frame.NewBatch(frame.BatchLen, frame.MaxLen)
 	for deadline := time.Now().Add(5 * time.Second); ; {
 		for i, q := range e.Queues() {
 			b.Clear()
@@ -167,7 +185,13 @@ func read(t *testing.T, e underlay.Endpoint, n int) []got {
 			}
 			for j := range b.N {
 				f := &b.Frames[j]
-				gs = append(gs, got{f.Outer, f.Verdict, bytes.Clone(f.Bytes()), i})
+				data, each := f.Bytes(), int(f.Outer.Segment)
+				f.Outer.Segment = 0
+				for each > 0 && len(data) > each {
+					gs = append(gs, got{f.Outer, f.Verdict, bytes.Clone(data[:each]), i})
+					data = data[each:]
+				}
+				gs = append(gs, got{f.Outer, f.Verdict, bytes.Clone(data), i})
 			}
 		}
 		if len(gs) >= n {
