@@ -190,12 +190,8 @@ func (d *server) reopenPort(q placed) error {
 	if err != nil {
 		return err
 	}
-	open := d.opts.OpenTAP
-	if open == nil {
-		open = tap.Open
-	}
 	pc := portConfig(q.port)
-	pc.Device, err = open(tap.Config{
+	pc.Device, err = d.opts.tapOpener()(tap.Config{
 		Name: pc.Name, NetNS: pc.NetNS, Rename: pc.Rename, MAC: pc.MAC, Bridge: pc.Bridge,
 		MTU: seg.Config().MTU, Queues: len(d.vtep.Stats().Workers),
 	})
