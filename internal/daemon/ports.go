@@ -50,7 +50,7 @@ func (d *server) AddPort(vni encap.VNI, n control.NewPort) error {
 		return err
 	}
 	if _, err := seg.AttachPort(portConfig(p)); err != nil {
-		return kind(err)
+		return kind(err, "ports")
 	}
 	// One that the configuration lists, and that was taken away, is back.
 	i := slices.IndexFunc(d.added, func(q placed) bool { return q.port.TAP == p.TAP })
