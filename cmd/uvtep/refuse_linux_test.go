@@ -19,6 +19,7 @@ func (h *host) daemonCommand() *exec.Cmd { return exec.Command(program, "run", "
 const onePort = "segments: [{vni: 100, ports: [{tap: tap1}], dhcp: 192.168.100.0/24}]\n"
 
 func TestAPortThatTheKernelsVXLANHoldsIsRefused(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	h.Exec("ip", "link", "add", "vx0", "type", "vxlan", "id", "5", "dstport", "4789", "local", local, "dev", "ul")
 	h.Exec("ip", "link", "set", "vx0", "up")
@@ -27,6 +28,7 @@ func TestAPortThatTheKernelsVXLANHoldsIsRefused(t *testing.T) {
 }
 
 func TestAPortThatAnotherProgramHoldsIsRefused(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	for _, address := range []string{"10.9.0.1:4789", "0.0.0.0:4789", "[::]:4789"} {
 		var c net.PacketConn
@@ -43,6 +45,7 @@ func TestAPortThatAnotherProgramHoldsIsRefused(t *testing.T) {
 }
 
 func TestAnAddressThatIsNotTheHostsIsRefused(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	for _, address := range []string{"10.9.0.77", "2001:db8::77"} {
 		if err := os.WriteFile(h.file, fmt.Appendf(nil, "underlay: {local: \"%s\"}\napi: {socket: %s, http: \"\"}\n", address, h.socket()), 0o644); err != nil {
@@ -72,6 +75,7 @@ func (h *host) forEverybody() {
 }
 
 func TestWithoutRightsADaemonIsRefused(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	h.write(onePort)
 	h.forEverybody()
@@ -91,6 +95,7 @@ func (h *host) withCapability() *exec.Cmd {
 }
 
 func TestOneCapabilityIsEnoughForWhatStaysInTheNamespace(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	h.forEverybody()
 	g := nettest.New(t, "a")
@@ -109,6 +114,7 @@ func TestOneCapabilityIsEnoughForWhatStaysInTheNamespace(t *testing.T) {
 }
 
 func TestWithoutTheDeviceFileADaemonIsRefused(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	h.write(onePort)
 	h.refused(exec.Command("unshare", "--mount", "sh", "-c", `mount -t tmpfs none /dev/net && exec "$@"`, "sh", program, "run", "-c", h.file),
@@ -116,6 +122,7 @@ func TestWithoutTheDeviceFileADaemonIsRefused(t *testing.T) {
 }
 
 func TestATAPThatAnotherProgramHoldsIsRefused(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	h.write(onePort)
 	h.run()
@@ -135,6 +142,7 @@ func TestATAPThatAnotherProgramHoldsIsRefused(t *testing.T) {
 }
 
 func TestTheSecondDaemonOnASocketIsRefused(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	h.write(onePort)
 	h.run()
@@ -154,6 +162,7 @@ func TestTheSecondDaemonOnASocketIsRefused(t *testing.T) {
 }
 
 func TestAFileInPlaceOfTheSocketIsLeftAlone(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	h.write(onePort)
 	precious := filepath.Join(h.dir, "precious")
@@ -167,6 +176,7 @@ func TestAFileInPlaceOfTheSocketIsLeftAlone(t *testing.T) {
 }
 
 func TestPlacesThatAreNotThereAreRefused(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	for _, tc := range []struct {
 		port  string
