@@ -187,7 +187,7 @@ func TestAFileThatCannotBeUsedIsNamedAndNeverReplaced(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "leases.db")
 			tt.make(t, path)
-			before, _ := os.ReadFile(path)
+			before := content(path)
 			_, err := dhcpd.OpenBolt(path)
 			var se *dhcpd.StoreError
 			if !errors.As(err, &se) || !errors.Is(err, tt.kind) || se.Path != path {
@@ -196,11 +196,23 @@ func TestAFileThatCannotBeUsedIsNamedAndNeverReplaced(t *testing.T) {
 			if !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), tt.says) || strings.Contains(err.Error(), "\n") {
 				t.Errorf("%q does not say %q in one line", err, tt.says)
 			}
-			if after, _ := os.ReadFile(path); !bytes.Equal(before, after) {
+			if !bytes.Equal(before, content(path)) {
 				t.Error("the file was changed")
 			}
 		})
 	}
+}
+
+// content is what a file holds, nil for what is no file.
+func content(path string) []byte {
+	if info, err := os.Stat(path); err != nil || !info.Mode().IsRegular() {
+		return nil // to read a pipe would wait for its other end
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		panic(err)
+	}
+	return b
 }
 
 func must(t *testing.T, err error) {
@@ -227,7 +239,7 @@ func TestAStoreInAMissingDirectoryIsAnErrorThatNamesIt(t *testing.T) {
 }
 
 func TestTwoProgramsThatMakeOneStoreMakeItOnce(t *testing.T) {
-	for range 20 {
+	for range 4 {
 		path := filepath.Join(t.TempDir(), "leases.db")
 		var wg sync.WaitGroup
 		var mu sync.Mutex
@@ -288,7 +300,7 @@ func TestADamagedPageIsAnErrorAndNoCrash(t *testing.T) {
 			spoil(b[at : at+size])
 			// A new name each time: the database forgets to unlock a file that it
 			// could not open.
-			path := fmt.Sprintf("%s.%s.%d", path, name, at)
+			path := fmt.Sprintf("%s.%s.%d", path, strings.ReplaceAll(name, " ", ""), at)
 			must(t, os.WriteFile(path, b, 0o600))
 			s, err := dhcpd.OpenBolt(path)
 			if err == nil {
