@@ -10,7 +10,6 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -275,9 +274,9 @@ func TestTwoProgramsThatMakeOneStoreMakeItOnce(t *testing.T) {
 // has no checksum of its pages, so not every fault is found; none may end the
 // process, none may make up a lease.
 func TestADamagedPageIsAnErrorAndNoCrash(t *testing.T) {
-	path, image := full(t, 2000)
+	path, image := full(t, 600)
 	want := map[netip.Addr]dhcpd.Lease{}
-	for _, l := range someLeases(2000) {
+	for _, l := range someLeases(600) {
 		want[l.IP] = l
 	}
 	size := os.Getpagesize()
@@ -296,6 +295,9 @@ func TestADamagedPageIsAnErrorAndNoCrash(t *testing.T) {
 	found := map[string]int{}
 	for name, spoil := range spoilers {
 		for at := 0; at+size <= len(image); at += size {
+			if bytes.Count(image[at:at+size], []byte{0}) == size {
+				continue // not in use
+			}
 			b := slices.Clone(image)
 			spoil(b[at : at+size])
 			// A new name each time: the database forgets to unlock a file that it
@@ -331,7 +333,6 @@ func TestADamagedPageIsAnErrorAndNoCrash(t *testing.T) {
 			t.Errorf("%s: no page's damage was found", name)
 		}
 	}
-	t.Logf("%s: of %d pages each, found: %v", runtime.GOOS, len(image)/size, found)
 }
 
 // record is how a lease is stored: the layout is a promise to later versions.
