@@ -280,7 +280,7 @@ func TestAUDPChecksumIsNeverZero(t *testing.T) {
 			t.Fatal(err)
 		}
 		b := build(t, eth, ip, c.l4, gopacket.Payload{0, 0})
-		l4 := b[34:]
+		l4 := b[34:][:c.data+2] // Ethernet padding is behind it
 		pseudo := append(bytes.Clone(b[26:34]), 0, byte(c.proto), 0, byte(len(l4)))
 		// With its own checksum as payload, the packet adds up to all ones.
 		copy(l4[c.data:], l4[c.field:c.field+2])
