@@ -142,7 +142,7 @@ func TestChangesUnderTrafficDisturbNobodyElse(t *testing.T) {
 			}
 		})
 	}
-	var sent int
+	var sent atomic.Int64
 	traffic.Go(func() { // the conversation
 		a, b := here.taps.Device("steady"), far.taps.Device("steady")
 		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
@@ -155,13 +155,13 @@ func TestChangesUnderTrafficDisturbNobodyElse(t *testing.T) {
 			}
 			for i, pair := range [][2]*taptest.Device{{a, b}, {b, a}} {
 				f := marked(1, mac(2-i), mac(1+i))
-				binary.BigEndian.PutUint32(f[20:], uint32(sent))
+				binary.BigEndian.PutUint32(f[20:], uint32(sent.Load()))
 				pair[0].Send(f)
 				if got, err := pair[1].Recv(ctx); err != nil || string(got) != string(f) {
-					t.Errorf("frame %d of the conversation: %x, %v", sent, got, err)
+					t.Errorf("frame %d of the conversation: %x, %v", sent.Load(), got, err)
 					return
 				}
-				sent++
+				sent.Add(1)
 			}
 		}
 	})
@@ -178,7 +178,7 @@ func TestChangesUnderTrafficDisturbNobodyElse(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	for range 1500 {
+	for n := 0; !t.Failed() && (n < 1500 || sent.Load() < 100 || carried.Load() < 100); n++ {
 		vni := encap.VNI(2 + rnd.IntN(2))
 		s, ok := here.v.Segment(vni)
 		if !ok {
@@ -220,9 +220,6 @@ func TestChangesUnderTrafficDisturbNobodyElse(t *testing.T) {
 	}
 	close(done)
 	traffic.Wait()
-	if sent == 0 || carried.Load() == 0 {
-		t.Errorf("%d frames of conversation and %d others went while things changed", sent, carried.Load())
-	}
 	for _, d := range far.v.Stats().Drops {
 		t.Errorf("the far VTEP dropped %+v", d)
 	}
