@@ -10,11 +10,9 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -175,7 +173,6 @@ func TestAFileThatCannotBeUsedIsNamedAndNeverReplaced(t *testing.T) {
 		"a file cut after its header": {write(image[:8192]), dhcpd.ErrStoreDamaged, "8192 bytes of"},
 		"a file cut in the middle":    {write(image[:len(image)/2]), dhcpd.ErrStoreDamaged, "bytes of"},
 		"a directory":                 {func(t *testing.T, path string) { must(t, os.Mkdir(path, 0o700)) }, dhcpd.ErrStoreDamaged, "not a regular file"},
-		"a pipe":                      {func(t *testing.T, path string) { must(t, syscall.Mkfifo(path, 0o600)) }, dhcpd.ErrStoreDamaged, "not a regular file"},
 		"another program's database": {func(t *testing.T, path string) {
 			other(t, path, func(tx *bolt.Tx) error { _, err := tx.CreateBucket([]byte("pods")); return err })
 		}, dhcpd.ErrStoreDamaged, "another program"},
@@ -187,7 +184,7 @@ func TestAFileThatCannotBeUsedIsNamedAndNeverReplaced(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "leases.db")
 			tt.make(t, path)
-			before, _ := os.ReadFile(path)
+			before := content(path)
 			_, err := dhcpd.OpenBolt(path)
 			var se *dhcpd.StoreError
 			if !errors.As(err, &se) || !errors.Is(err, tt.kind) || se.Path != path {
@@ -196,11 +193,23 @@ func TestAFileThatCannotBeUsedIsNamedAndNeverReplaced(t *testing.T) {
 			if !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), tt.says) || strings.Contains(err.Error(), "\n") {
 				t.Errorf("%q does not say %q in one line", err, tt.says)
 			}
-			if after, _ := os.ReadFile(path); !bytes.Equal(before, after) {
+			if !bytes.Equal(before, content(path)) {
 				t.Error("the file was changed")
 			}
 		})
 	}
+}
+
+// content is what a file holds, nil for what is no file.
+func content(path string) []byte {
+	if info, err := os.Stat(path); err != nil || !info.Mode().IsRegular() {
+		return nil // to read a pipe would wait for its other end
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		panic(err)
+	}
+	return b
 }
 
 func must(t *testing.T, err error) {
@@ -227,7 +236,7 @@ func TestAStoreInAMissingDirectoryIsAnErrorThatNamesIt(t *testing.T) {
 }
 
 func TestTwoProgramsThatMakeOneStoreMakeItOnce(t *testing.T) {
-	for range 20 {
+	for range 4 {
 		path := filepath.Join(t.TempDir(), "leases.db")
 		var wg sync.WaitGroup
 		var mu sync.Mutex
@@ -263,9 +272,9 @@ func TestTwoProgramsThatMakeOneStoreMakeItOnce(t *testing.T) {
 // has no checksum of its pages, so not every fault is found; none may end the
 // process, none may make up a lease.
 func TestADamagedPageIsAnErrorAndNoCrash(t *testing.T) {
-	path, image := full(t, 2000)
+	path, image := full(t, 600)
 	want := map[netip.Addr]dhcpd.Lease{}
-	for _, l := range someLeases(2000) {
+	for _, l := range someLeases(600) {
 		want[l.IP] = l
 	}
 	size := os.Getpagesize()
@@ -284,11 +293,14 @@ func TestADamagedPageIsAnErrorAndNoCrash(t *testing.T) {
 	found := map[string]int{}
 	for name, spoil := range spoilers {
 		for at := 0; at+size <= len(image); at += size {
+			if bytes.Count(image[at:at+size], []byte{0}) == size {
+				continue // not in use
+			}
 			b := slices.Clone(image)
 			spoil(b[at : at+size])
 			// A new name each time: the database forgets to unlock a file that it
 			// could not open.
-			path := fmt.Sprintf("%s.%s.%d", path, name, at)
+			path := fmt.Sprintf("%s.%s.%d", path, strings.ReplaceAll(name, " ", ""), at)
 			must(t, os.WriteFile(path, b, 0o600))
 			s, err := dhcpd.OpenBolt(path)
 			if err == nil {
@@ -319,7 +331,6 @@ func TestADamagedPageIsAnErrorAndNoCrash(t *testing.T) {
 			t.Errorf("%s: no page's damage was found", name)
 		}
 	}
-	t.Logf("%s: of %d pages each, found: %v", runtime.GOOS, len(image)/size, found)
 }
 
 // record is how a lease is stored: the layout is a promise to later versions.

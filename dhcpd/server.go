@@ -51,6 +51,15 @@ type call struct {
 	buf   *buffer // holds out's payload
 }
 
+// scratch is what a request needs while it is served, reused.
+type scratch struct {
+	call
+	msg  message
+	room [260]byte // for the key
+}
+
+var scratches = sync.Pool{New: func() any { return new(scratch) }}
+
 // buffer holds a reply until it was sent.
 type buffer [maxPayload]byte
 
@@ -61,24 +70,28 @@ var buffers = sync.Pool{New: func() any { return new(buffer) }}
 // An outcome of Answered without a call belongs to a message that has no
 // answer. reply must not call into the Service.
 func (s *Server) Serve(req *Request, reply func(Reply)) Outcome {
-	var m message
-	parsed := m.parse(req.Payload)
-	if parsed != Answered {
+	sc := scratches.Get().(*scratch)
+	defer func() {
+		// Nothing of the request is kept.
+		sc.call, sc.msg = call{}, message{}
+		scratches.Put(sc)
+	}()
+	m := &sc.msg
+	if out := m.parse(req.Payload); out != Answered {
 		s.mu.Lock()
-		s.outcomes[parsed]++
+		s.outcomes[out]++
 		s.mu.Unlock()
-		return parsed
+		return out
 	}
-	var room [260]byte
-	c := call{m: &m, req: req, key: m.appendKey(room[:0]), reply: reply, now: s.svc.elapsed()}
+	sc.call = call{m: m, req: req, key: m.appendKey(sc.room[:0]), reply: reply, now: s.svc.elapsed()}
 
 	s.mu.Lock()
-	out := s.serve(&c)
+	out := s.serve(&sc.call)
 	s.outcomes[out]++
 	s.unlock()
-	if c.buf != nil {
-		reply(c.out)
-		buffers.Put(c.buf)
+	if sc.buf != nil {
+		reply(sc.out)
+		buffers.Put(sc.buf)
 	}
 	return out
 }
@@ -330,7 +343,8 @@ func (s *Server) seen(c *call, b *binding) {
 	p := place{c.req.Port, c.req.VTEP}
 	if b.place == nil || *b.place != p {
 		if s.places[p] == nil {
-			s.places[p] = &p
+			known := p // p itself stays off the heap
+			s.places[p] = &known
 		}
 		b.place = s.places[p]
 	}
@@ -338,10 +352,11 @@ func (s *Server) seen(c *call, b *binding) {
 
 // leaseOf is a binding as others see it.
 func (s *Server) leaseOf(b *binding) Lease {
+	zero := s.svc.zero()
 	l := Lease{
 		IP: toAddr(b.ip), State: b.state, HType: b.htype,
 		CHAddr: b.chaddr, ClientID: b.clientID(), Hostname: b.hostname, Relay: b.relay,
-		Start: s.svc.wallAt(b.start), Expires: s.svc.wallAt(b.expires),
+		Start: zero.Add(b.start).Truncate(time.Millisecond), Expires: zero.Add(b.expires).Truncate(time.Millisecond),
 	}
 	if b.place != nil {
 		l.Port, l.VTEP = b.place.port, b.place.vtep

@@ -74,10 +74,9 @@ func NewService(cfg Config) (*Service, error) {
 // wall is the wall clock's time, without the monotonic reading.
 func (s *Service) wall() time.Time { return s.cfg.Clock().Round(0) }
 
-// wallAt is when the running clock shows d, by the wall clock as it stands now.
-func (s *Service) wallAt(d time.Duration) time.Time {
-	return s.wall().Add(d - s.elapsed()).Truncate(time.Millisecond)
-}
+// zero is when the running clock showed nothing, by the wall clock as it stands
+// now.
+func (s *Service) zero() time.Time { return s.wall().Add(-s.elapsed()) }
 
 // offset is how far the wall clock is ahead of the running clock, as far as
 // the epoch.

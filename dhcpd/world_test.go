@@ -8,7 +8,6 @@ import (
 	"slices"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/google/gopacket"
 	"github.com/google/gopacket/layers"
@@ -23,7 +22,6 @@ var (
 	gatewayIP = netip.MustParseAddr("192.168.100.1")
 	broadcast = netip.MustParseAddr("255.255.255.255")
 	relayIP   = netip.MustParseAddr("192.168.200.1")
-	allOnes   = [6]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}
 )
 
 // blue is the segment of most tests.
@@ -70,7 +68,6 @@ type world struct {
 
 	mu     sync.Mutex
 	events []dhcpd.Event
-	happen chan dhcpd.EventKind // every event, for tests that wait for one
 }
 
 func newWorld(t *testing.T, edits ...func(*dhcpd.SegmentConfig)) *world {
@@ -81,7 +78,7 @@ func newWorld(t *testing.T, edits ...func(*dhcpd.SegmentConfig)) *world {
 // newWorldOn makes a world over a store, as after a restart.
 func newWorldOn(t *testing.T, clock *dhcpdtest.Clock, under dhcpd.Store, edits ...func(*dhcpd.SegmentConfig)) *world {
 	t.Helper()
-	w := &world{T: t, clock: clock, store: dhcpdtest.NewStore(under), happen: make(chan dhcpd.EventKind, 4096)}
+	w := &world{T: t, clock: clock, store: dhcpdtest.NewStore(under)}
 	var err error
 	w.svc, err = dhcpd.NewService(dhcpd.Config{
 		Store: w.store, Clock: clock.Now, Elapsed: clock.Elapsed,
@@ -89,10 +86,6 @@ func newWorldOn(t *testing.T, clock *dhcpdtest.Clock, under dhcpd.Store, edits .
 			w.mu.Lock()
 			w.events = append(w.events, e)
 			w.mu.Unlock()
-			select {
-			case w.happen <- e.Kind:
-			default:
-			}
 		},
 	})
 	if err != nil {
@@ -128,22 +121,6 @@ func (w *world) run() (stop func()) {
 	})
 	w.Cleanup(stop)
 	return stop
-}
-
-// await waits for an event of a kind.
-func (w *world) await(kind dhcpd.EventKind) {
-	w.Helper()
-	late := time.After(30 * time.Second)
-	for {
-		select {
-		case k := <-w.happen:
-			if k == kind {
-				return
-			}
-		case <-late:
-			w.Fatalf("no event %v", kind)
-		}
-	}
 }
 
 // kinds are the events so far.

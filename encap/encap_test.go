@@ -58,6 +58,14 @@ func TestReservedBitsAreIgnoredUnlessCheckingIsStrict(t *testing.T) {
 	}
 }
 
+func TestOtherFlagsDoNotStandInForTheVNIs(t *testing.T) {
+	for _, strict := range []bool{false, true} {
+		if _, f := encap.ParseHeader([]byte{0xf7, 0xff, 0xff, 0xff, 0, 0, 100, 0}, strict); f != encap.NoVNI {
+			t.Errorf("all flags but I, strict %v: fault %d, want NoVNI", strict, f)
+		}
+	}
+}
+
 func TestAShortHeaderIsAFault(t *testing.T) {
 	for n := range encap.HeaderLen {
 		if _, f := encap.ParseHeader(make([]byte, n), false); f != encap.Short {

@@ -125,8 +125,8 @@ func TestTheReplicationListIsASnapshot(t *testing.T) {
 		want = append(want, mustAdd(t, s, peerAddr(i), PeerConfig, true))
 	}
 	before := s.Replication()
-	_ = append(before, nil) // must not be seen by those that come later
 	more := mustAdd(t, s, peerAddr(10), PeerAPI, true)
+	_ = append(before, nil) // must not be seen by others
 	if !slices.Equal(s.Replication(), append(slices.Clone(want), more)) {
 		t.Error("after adding one")
 	}

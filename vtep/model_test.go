@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/uvtep/uvtep/encap"
 	"github.com/uvtep/uvtep/fdb"
 )
 
@@ -336,5 +337,63 @@ func TestTheSwitchDoesWhatAnObviouslyRightOneDoes(t *testing.T) {
 				t.Errorf("%d peers, want %d", n, len(o.peers))
 			}
 		})
+	}
+}
+
+// A batch mixes segments, peers, strangers and what is no packet at all; each
+// frame in it fares as it does by itself.
+func TestABatchOfManySegmentsAndPeersIsTakenApartFrameByFrame(t *testing.T) {
+	twin := func() *rig {
+		r := newRig(t, Config{})
+		for i, peers := range [][]netip.Addr{{peer2}, {peer2, peer3}, {peer3}, nil} {
+			vni := encap.VNI(100 * (i + 1))
+			s := r.segment(SegmentConfig{VNI: vni, NoLearning: true, Peers: peers}, vni.String()+"a", vni.String()+"b")
+			for m, port := range []string{"a", "b"} {
+				if err := s.AddStatic(StaticEntry{MAC: mac(m + 1), Port: vni.String() + port}); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		return r
+	}
+	told := func(all []out) []string {
+		var s []string
+		for _, o := range all {
+			s = append(s, fmt.Sprintf("%s %x", o.where, o.bytes))
+		}
+		slices.Sort(s)
+		return s
+	}
+	rnd := rand.New(rand.NewPCG(5, 5))
+	together, alone := twin(), twin()
+	for range 200 {
+		var want []out
+		for range 1 + rnd.IntN(150) {
+			from := []netip.Addr{peer2, peer2, peer2, peer3, peer3, self, ip("10.9.0.9")}[rnd.IntN(7)]
+			b := vxlan(encap.VNI(100*rnd.IntN(6)), eth(mac(1+rnd.IntN(3)), mac(1+rnd.IntN(5))))
+			switch rnd.IntN(12) {
+			case 0:
+				b = b[:rnd.IntN(24)]
+			case 1:
+				b[0] = 0
+			}
+			if len(b) > 30 {
+				b[30] = byte(rnd.Uint32()) // tells frames apart
+			}
+			want = append(want, alone.datagram(from, 0, b)...)
+			together.inject(from, 0, b)
+		}
+		together.turn()
+		if got, want := told(together.outs()), told(want); !slices.Equal(got, want) {
+			t.Fatalf("together: %q\nalone: %q", got, want)
+		}
+	}
+	if got, want := together.dropped(), alone.dropped(); got != want {
+		t.Errorf("drops together: %s\nalone: %s", got, want)
+	}
+	for i, s := range together.v.Segments() {
+		if got, want := fmt.Sprint(s.Peers(), s.Ports()), fmt.Sprint(alone.v.Segments()[i].Peers(), alone.v.Segments()[i].Ports()); got != want {
+			t.Errorf("counted together: %s\nalone: %s", got, want)
+		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/uvtep/uvtep/dhcpd"
+	"github.com/uvtep/uvtep/dhcpd/dhcpdtest"
 	"github.com/uvtep/uvtep/fdb"
 	"github.com/uvtep/uvtep/internal/tap"
 	"github.com/uvtep/uvtep/internal/underlay"
@@ -189,6 +190,15 @@ func TestEverySettingCanGoAndComeBack(t *testing.T) {
 		}
 		expect(t, c.name, r.fromPort("a", eth(fdb.Broadcast, mac(11))), "@10.9.0.2 @10.9.0.3 @239.1.1.1 b")
 		only(t, r.send("b", arpFor(t, fdb.Broadcast, mac(12), ip("192.168.100.77"), server)), "b")
+		if err := s.Reconfigure(after()); err != nil {
+			t.Errorf("%s: and on: %v", c.name, err)
+		}
+		if err := r.v.RemoveSegment(100); err != nil {
+			t.Error(err)
+		}
+		if g := r.net.Endpoint(sources(self, 4789)).Groups(); len(g) != 0 {
+			t.Errorf("%s: still joined: %v", c.name, g)
+		}
 	}
 }
 
@@ -271,6 +281,17 @@ func TestAReconfigurationThatFailsLeavesNoTrace(t *testing.T) {
 				}
 				if now := r.state(s); now != was {
 					t.Errorf("was\n%s\nis\n%s", was, now)
+				}
+				if !served {
+					return
+				}
+				offers := 0 // of the five addresses that there were
+				for i := range 7 {
+					c := dhcpdtest.Client{MAC: hw(mac(31 + i))}
+					offers += len(r.datagram(peer2, 0, vxlan(100, broadcastBOOTP(t, mac(31+i), c.Discover()))))
+				}
+				if offers != 5 {
+					t.Errorf("%d offers from the pool of before, want 5", offers)
 				}
 			})
 		}

@@ -36,6 +36,8 @@ type rig struct {
 	taps *taptest.Host
 	v    *VTEP
 	sent []underlaytest.Packet // by the VTEP, since they were last looked at
+
+	injecting bool // what passes on the network is the test's own
 }
 
 // newRig makes a VTEP at 10.9.0.1 with one worker, unless cfg says otherwise.
@@ -75,7 +77,7 @@ func newRigOver(t testing.TB, cfg Config, change func(underlay.Endpoint) underla
 	}
 	r.v = v
 	r.net.OnPacket(func(p underlaytest.Packet) {
-		if p.Src.Addr() == cfg.Local {
+		if !r.injecting {
 			p.Payload = bytes.Clone(p.Payload)
 			r.sent = append(r.sent, p)
 		}
@@ -195,11 +197,19 @@ func (r *rig) fromPeer(peer netip.Addr, vni encap.VNI, b []byte) string {
 // datagram has somebody send a UDP payload to the VTEP, and returns what left.
 func (r *rig) datagram(from netip.Addr, tos uint8, payload []byte) []out {
 	r.t.Helper()
+	r.inject(from, tos, payload)
+	r.turn()
+	return r.outs()
+}
+
+// inject has a datagram wait for the VTEP.
+func (r *rig) inject(from netip.Addr, tos uint8, payload []byte) {
+	r.t.Helper()
+	r.injecting = true
+	defer func() { r.injecting = false }()
 	if r.net.Inject(underlaytest.Packet{Src: sources(from, 50000), Dst: sources(r.v.cfg.Local, r.v.cfg.Port), TOS: tos, TTL: 64, Payload: payload}) == 0 {
 		r.t.Fatal("the datagram did not arrive")
 	}
-	r.turn()
-	return r.outs()
 }
 
 func whereTo(all []out, sent []byte) string {

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/uvtep/uvtep/internal/nettest"
 )
 
 // daemonCommand is the daemon with the host's configuration.
@@ -17,6 +19,7 @@ func (h *host) daemonCommand() *exec.Cmd { return exec.Command(program, "run", "
 const onePort = "segments: [{vni: 100, ports: [{tap: tap1}], dhcp: 192.168.100.0/24}]\n"
 
 func TestAPortThatTheKernelsVXLANHoldsIsRefused(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	h.Exec("ip", "link", "add", "vx0", "type", "vxlan", "id", "5", "dstport", "4789", "local", local, "dev", "ul")
 	h.Exec("ip", "link", "set", "vx0", "up")
@@ -25,6 +28,7 @@ func TestAPortThatTheKernelsVXLANHoldsIsRefused(t *testing.T) {
 }
 
 func TestAPortThatAnotherProgramHoldsIsRefused(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	for _, address := range []string{"10.9.0.1:4789", "0.0.0.0:4789", "[::]:4789"} {
 		var c net.PacketConn
@@ -41,6 +45,7 @@ func TestAPortThatAnotherProgramHoldsIsRefused(t *testing.T) {
 }
 
 func TestAnAddressThatIsNotTheHostsIsRefused(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	for _, address := range []string{"10.9.0.77", "2001:db8::77"} {
 		if err := os.WriteFile(h.file, fmt.Appendf(nil, "underlay: {local: \"%s\"}\napi: {socket: %s, http: \"\"}\n", address, h.socket()), 0o644); err != nil {
@@ -50,29 +55,66 @@ func TestAnAddressThatIsNotTheHostsIsRefused(t *testing.T) {
 	}
 }
 
-func TestWithoutRightsADaemonIsRefused(t *testing.T) {
-	h := newHost(t)
-	h.write(onePort)
+// forEverybody opens the host's directory, and the way to it, to all users.
+func (h *host) forEverybody() {
+	h.t.Helper()
 	if err := os.Chmod(h.dir, 0o777); err != nil {
-		t.Fatal(err)
+		h.t.Fatal(err)
 	}
-	cmd := h.daemonCommand()
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
-	for dir := h.dir; dir != "/"; dir = filepath.Dir(dir) { // the way to the file
+	for dir := h.dir; dir != "/"; dir = filepath.Dir(dir) {
 		info, err := os.Stat(dir)
 		if err != nil {
-			t.Fatal(err)
+			h.t.Fatal(err)
 		}
 		if mode := info.Mode().Perm(); mode&0o5 != 0o5 {
 			if err := os.Chmod(dir, mode|0o5); err != nil {
-				t.Fatal(err)
+				h.t.Fatal(err)
 			}
 		}
 	}
+}
+
+func TestWithoutRightsADaemonIsRefused(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	h.write(onePort)
+	h.forEverybody()
+	cmd := h.daemonCommand()
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
 	h.refused(cmd, "CAP_NET_ADMIN", "run uvtep as root")
 }
 
+// withCapability is the daemon as nobody, with CAP_NET_ADMIN and a device file
+// that everybody may open, as distributions have it.
+func (h *host) withCapability() *exec.Cmd {
+	h.t.Helper()
+	nettest.Need(h.t, "setpriv", "unshare")
+	const shell = `mount -t tmpfs none /dev/net && mknod -m 666 /dev/net/tun c 10 200 && ` +
+		`exec setpriv --reuid 65534 --regid 65534 --clear-groups --inh-caps +net_admin --ambient-caps +net_admin "$@"`
+	return exec.Command("unshare", "--mount", "sh", "-c", shell, "sh", program, "run", "-c", h.file)
+}
+
+func TestOneCapabilityIsEnoughForWhatStaysInTheNamespace(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	h.forEverybody()
+	g := nettest.New(t, "a")
+	h.Exec("ip", "link", "add", "br0", "type", "bridge")
+	h.write("segments: [{vni: 100, ports: [{tap: tap1, bridge: br0, rename: x}, {tap: tap2}], dhcp: 192.168.100.0/24}]\n")
+	p := h.launchCommand(h.withCapability()).waitReady()
+	h.write("segments: [{vni: 100, mtu: 1300, ports: [{tap: tap2}], dhcp: 192.168.100.0/24}]\n")
+	h.client("reload").ok(t)
+	const namespaces = "not permitted to enter namespace "
+	h.client("port", "add", "--vni", "100", "--tap", "tap3", "--netns", g.Name).fails(t, 1, "tap tap3: "+namespaces+g.Name, "CAP_SYS_ADMIN")
+	p.stop()
+	h.nothingLeft("br0", "end", "ul")
+
+	h.write("segments: [{vni: 100, ports: [{tap: tap1}, {tap: tap2, netns: " + g.Name + "}]}]\n")
+	h.refused(h.withCapability(), "tap tap2: "+namespaces+g.Name, "CAP_SYS_ADMIN")
+}
+
 func TestWithoutTheDeviceFileADaemonIsRefused(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	h.write(onePort)
 	h.refused(exec.Command("unshare", "--mount", "sh", "-c", `mount -t tmpfs none /dev/net && exec "$@"`, "sh", program, "run", "-c", h.file),
@@ -80,6 +122,7 @@ func TestWithoutTheDeviceFileADaemonIsRefused(t *testing.T) {
 }
 
 func TestATAPThatAnotherProgramHoldsIsRefused(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	h.write(onePort)
 	h.run()
@@ -99,6 +142,7 @@ func TestATAPThatAnotherProgramHoldsIsRefused(t *testing.T) {
 }
 
 func TestTheSecondDaemonOnASocketIsRefused(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	h.write(onePort)
 	h.run()
@@ -118,6 +162,7 @@ func TestTheSecondDaemonOnASocketIsRefused(t *testing.T) {
 }
 
 func TestAFileInPlaceOfTheSocketIsLeftAlone(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	h.write(onePort)
 	precious := filepath.Join(h.dir, "precious")
@@ -131,6 +176,7 @@ func TestAFileInPlaceOfTheSocketIsLeftAlone(t *testing.T) {
 }
 
 func TestPlacesThatAreNotThereAreRefused(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	for _, tc := range []struct {
 		port  string

@@ -18,7 +18,36 @@ import (
 	"github.com/uvtep/uvtep/internal/nettest"
 )
 
+func TestAnIdleDaemonNeedsLittle(t *testing.T) {
+	t.Parallel()
+	if testing.Short() {
+		t.Skip("this takes 20 s")
+	}
+	h := newHost(t)
+	g := nettest.New(t, "a")
+	h.write(fmt.Sprintf("segments: [{vni: 100, peers: [10.9.0.2], ports: [{tap: tapa, netns: %s, rename: eth0}], dhcp: 192.168.100.0/24}]\n", g.Name))
+	p := h.run()
+	acquire(t, g, "a")
+	h.client("show", "segments").ok(t)
+	ticks, begun := p.cpu(), time.Now()
+	time.Sleep(20 * time.Second)
+	spent, passed := p.cpu()-ticks, time.Since(begun)
+	share := 100 * spent.Seconds() / passed.Seconds()
+	rss := p.memory("VmRSS")
+	t.Logf("idle for %v: %.2f %% of a core, %.1f MiB resident (%.1f MiB of it not from files)", passed.Round(time.Second), share, rss, p.memory("RssAnon"))
+	if share > 0.5 {
+		t.Errorf("it takes %.2f %% of a core; 0.5 %% are allowed", share)
+	}
+	if rss > 40 {
+		t.Errorf("it has %.1f MiB resident; 40 MiB are allowed", rss)
+	}
+	begun = time.Now()
+	p.stop()
+	t.Logf("it stopped in %v", time.Since(begun).Round(time.Millisecond))
+}
+
 func TestANamespaceThatVanishesTakesItsPortDownAndNoOther(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	a, b := nettest.New(t, "a"), nettest.New(t, "b")
 	gone := nettest.New(t, "gone")
@@ -65,6 +94,7 @@ func TestANamespaceThatVanishesTakesItsPortDownAndNoOther(t *testing.T) {
 }
 
 func TestAKilledDaemonStartsAgain(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	g := nettest.New(t, "a")
 	h.write(fmt.Sprintf("segments: [{vni: 100, ports: [{tap: tapa, netns: %s, rename: eth0, mac: \"02:00:00:00:00:0a\"}, {tap: tap1}], dhcp: 192.168.100.0/24}]\n", g.Name))
@@ -81,6 +111,7 @@ func TestAKilledDaemonStartsAgain(t *testing.T) {
 }
 
 func TestALogThatNobodyReadsAnyMoreEndsNoDaemon(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	h.write(onePort)
 	r, w, err := os.Pipe()
@@ -154,6 +185,7 @@ func stopsAt(t *testing.T, p *process) {
 }
 
 func TestSIGTERMAtAnyMomentOfTheStartLeavesNothing(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	g := nettest.New(t, "a")
 	h.Exec("ip", "link", "add", "br0", "type", "bridge")
@@ -179,6 +211,7 @@ func TestSIGTERMAtAnyMomentOfTheStartLeavesNothing(t *testing.T) {
 }
 
 func TestSIGTERMUnderTrafficAndReloadsLeavesNothing(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	g := nettest.New(t, "a")
 	h.Exec("ip", "link", "add", "br0", "type", "bridge")
@@ -223,34 +256,6 @@ func g0(t *testing.T, g *nettest.NS) *nettest.NS {
 		t.Fatal(err)
 	}
 	return g
-}
-
-func TestAnIdleDaemonNeedsLittle(t *testing.T) {
-	if testing.Short() {
-		t.Skip("this takes 20 s")
-	}
-	t.Parallel()
-	h := newHost(t)
-	g := nettest.New(t, "a")
-	h.write(fmt.Sprintf("segments: [{vni: 100, peers: [10.9.0.2], ports: [{tap: tapa, netns: %s, rename: eth0}], dhcp: 192.168.100.0/24}]\n", g.Name))
-	p := h.run()
-	acquire(t, g, "a")
-	h.client("show", "segments").ok(t)
-	ticks, begun := p.cpu(), time.Now()
-	time.Sleep(20 * time.Second)
-	spent, passed := p.cpu()-ticks, time.Since(begun)
-	share := 100 * spent.Seconds() / passed.Seconds()
-	rss := p.memory("VmRSS")
-	t.Logf("idle for %v: %.2f %% of a core, %.1f MiB resident (%.1f MiB of it not from files)", passed.Round(time.Second), share, rss, p.memory("RssAnon"))
-	if share > 0.5 {
-		t.Errorf("it takes %.2f %% of a core; 0.5 %% are allowed", share)
-	}
-	if rss > 40 {
-		t.Errorf("it has %.1f MiB resident; 40 MiB are allowed", rss)
-	}
-	begun = time.Now()
-	p.stop()
-	t.Logf("it stopped in %v", time.Since(begun).Round(time.Millisecond))
 }
 
 // cpu is the processor time that it has taken, user and system.

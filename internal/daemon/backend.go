@@ -146,7 +146,7 @@ func (d *server) AddFDB(vni encap.VNI, mac fdb.MAC, to control.StaticTarget) err
 	if e.Dst.IsValid() == (e.Port != "") {
 		return control.Errorf(control.ErrInvalid, "static entry %v: needs a remote VTEP or a port, one of them", mac)
 	}
-	return kind(s.AddStatic(e))
+	return kind(s.AddStatic(e), "ports")
 }
 
 func (d *server) DeleteFDB(vni encap.VNI, mac fdb.MAC) error {
@@ -154,7 +154,7 @@ func (d *server) DeleteFDB(vni encap.VNI, mac fdb.MAC) error {
 	if err != nil {
 		return err
 	}
-	return kind(s.DeleteMAC(mac))
+	return kind(s.DeleteMAC(mac), "fdb")
 }
 
 func (d *server) FlushFDB(vni encap.VNI) (int, error) {
@@ -170,7 +170,7 @@ func (d *server) AddPeer(vni encap.VNI, dst netip.Addr) error {
 	if err != nil {
 		return err
 	}
-	return kind(s.AddPeer(dst))
+	return kind(s.AddPeer(dst), "peers")
 }
 
 func (d *server) DeletePeer(vni encap.VNI, dst netip.Addr) error {
@@ -178,7 +178,7 @@ func (d *server) DeletePeer(vni encap.VNI, dst netip.Addr) error {
 	if err != nil {
 		return err
 	}
-	return kind(s.RemovePeer(dst))
+	return kind(s.RemovePeer(dst), "peers")
 }
 
 func (d *server) Leases(vni encap.VNI) ([]control.Lease, error) {
@@ -223,7 +223,7 @@ func (d *server) ReleaseLease(vni encap.VNI, ip netip.Addr) error {
 	if err != nil {
 		return err
 	}
-	return kind(srv.Release(ip))
+	return kind(srv.Release(ip), "leases")
 }
 
 func (d *server) ReserveLease(vni encap.VNI, ip netip.Addr, r control.Reservation) error {
@@ -242,19 +242,19 @@ func (d *server) ReserveLease(vni encap.VNI, ip netip.Addr, r control.Reservatio
 	if (res.MAC != nil) == (len(res.ClientID) > 0) {
 		return control.Errorf(control.ErrInvalid, "reservation of %v: needs a MAC or a client id, one of them", ip)
 	}
-	return kind(srv.Reserve(res))
+	return kind(srv.Reserve(res), "leases")
 }
 
 // kind gives an error of the switch or of a DHCP server the kind that the API
-// knows.
-func kind(err error) error {
+// knows. What is not found, or is there already, is in a list.
+func kind(err error, list string) error {
 	switch {
 	case err == nil:
 		return nil
 	case errors.Is(err, vtep.ErrNotFound), errors.Is(err, dhcpd.ErrNoLease):
-		return control.Errorf(control.ErrNotFound, "%v", err)
+		return control.Errorf(control.ErrNotFound, "%v; see uvtep show %s", err, list)
 	case errors.Is(err, vtep.ErrExists), errors.Is(err, dhcpd.ErrReserved):
-		return control.Errorf(control.ErrConflict, "%v", err)
+		return control.Errorf(control.ErrConflict, "%v; see uvtep show %s", err, list)
 	case errors.Is(err, vtep.ErrInvalid), errors.Is(err, fdb.ErrNotStation), errors.Is(err, fdb.ErrOwnMAC):
 		return control.Errorf(control.ErrInvalid, "%v", err)
 	}

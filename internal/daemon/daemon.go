@@ -87,7 +87,7 @@ func (d *server) start(ctx context.Context) error {
 		return err
 	}
 	vc := vtepConfig(d.cfg)
-	vc.Logger, vc.DHCP, vc.OpenTAP = d.log, d.dhcp, d.opts.OpenTAP
+	vc.Logger, vc.DHCP, vc.OpenTAP = d.log, d.dhcp, d.opts.tapOpener()
 	vc.OpenUnderlay = d.opts.underlayOpener(d.cfg.Underlay.SourcePorts)
 	if d.vtep, err = vtep.New(vc); err != nil {
 		return err

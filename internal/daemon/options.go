@@ -53,6 +53,19 @@ func (o Options) load() (*config.Config, error) {
 	return c, nil
 }
 
+// tapOpener opens TAPs, and tells early what rights are missing for it.
+func (o Options) tapOpener() tap.Opener {
+	if o.OpenTAP != nil {
+		return o.OpenTAP
+	}
+	return func(c tap.Config) (tap.Device, error) {
+		if err := checkPlace(c); err != nil {
+			return nil, err
+		}
+		return tap.Open(c)
+	}
+}
+
 // underlayOpener adds what a VTEP leaves to the underlay's defaults.
 func (o Options) underlayOpener(p config.SourcePorts) underlay.Opener {
 	open := o.OpenUnderlay

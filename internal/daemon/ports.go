@@ -50,7 +50,7 @@ func (d *server) AddPort(vni encap.VNI, n control.NewPort) error {
 		return err
 	}
 	if _, err := seg.AttachPort(portConfig(p)); err != nil {
-		return kind(err)
+		return kind(err, "ports")
 	}
 	// One that the configuration lists, and that was taken away, is back.
 	i := slices.IndexFunc(d.added, func(q placed) bool { return q.port.TAP == p.TAP })
@@ -190,12 +190,8 @@ func (d *server) reopenPort(q placed) error {
 	if err != nil {
 		return err
 	}
-	open := d.opts.OpenTAP
-	if open == nil {
-		open = tap.Open
-	}
 	pc := portConfig(q.port)
-	pc.Device, err = open(tap.Config{
+	pc.Device, err = d.opts.tapOpener()(tap.Config{
 		Name: pc.Name, NetNS: pc.NetNS, Rename: pc.Rename, MAC: pc.MAC, Bridge: pc.Bridge,
 		MTU: seg.Config().MTU, Queues: len(d.vtep.Stats().Workers),
 	})

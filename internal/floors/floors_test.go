@@ -88,7 +88,7 @@ func forTests(p string) bool { return strings.HasSuffix(path.Base(p), "test") }
 func load(t *testing.T, goos string, mode packages.LoadMode) []*packages.Package {
 	t.Helper()
 	all, err := packages.Load(&packages.Config{
-		Mode: mode | packages.NeedName | packages.NeedFiles | packages.NeedImports | packages.NeedDeps,
+		Mode: mode | packages.NeedName | packages.NeedFiles | packages.NeedImports,
 		Dir:  "../..",
 		Env:  append(os.Environ(), "GOOS="+goos, "CGO_ENABLED=0"),
 	}, "./...")
@@ -164,7 +164,7 @@ func forbidden(p *packages.Package, r room, way string, reached map[string]bool)
 
 func TestImportsOnlyGoDown(t *testing.T) {
 	for _, goos := range []string{"linux", "darwin", "windows"} {
-		for _, p := range load(t, goos, 0) {
+		for _, p := range load(t, goos, packages.NeedDeps) {
 			for _, f := range faults(p) {
 				t.Errorf("on %s: %s", goos, f)
 			}

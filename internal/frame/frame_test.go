@@ -245,6 +245,42 @@ func TestAnUnfinishedChecksumIsRecognisedAndFinished(t *testing.T) {
 	}
 }
 
+// RFC 768: a UDP checksum that comes out as zero is sent as all ones. In TCP zero
+// is a checksum like any other.
+func TestAUDPChecksumIsNeverZero(t *testing.T) {
+	eth := &layers.Ethernet{DstMAC: net.HardwareAddr{2, 0, 0, 0, 0, 1}, SrcMAC: net.HardwareAddr{2, 0, 0, 0, 0, 2}, EthernetType: layers.EthernetTypeIPv4}
+	for _, c := range []struct {
+		proto layers.IPProtocol
+		l4    gopacket.SerializableLayer
+		field int // of the checksum, from the transport header
+		data  int // of the payload
+		want  uint16
+	}{
+		{layers.IPProtocolUDP, &layers.UDP{SrcPort: 1000, DstPort: 2000}, 6, 8, 0xffff},
+		{layers.IPProtocolTCP, &layers.TCP{SrcPort: 1000, DstPort: 2000}, 16, 20, 0},
+	} {
+		ip := &layers.IPv4{Version: 4, TTL: 64, Protocol: c.proto, SrcIP: net.IP{10, 0, 0, 1}, DstIP: net.IP{10, 0, 0, 2}}
+		if err := c.l4.(interface {
+			SetNetworkLayerForChecksum(gopacket.NetworkLayer) error
+		}).SetNetworkLayerForChecksum(ip); err != nil {
+			t.Fatal(err)
+		}
+		b := build(t, eth, ip, c.l4, gopacket.Payload{0, 0})
+		l4 := b[34:][:c.data+2] // Ethernet padding is behind it
+		pseudo := append(bytes.Clone(b[26:34]), 0, byte(c.proto), 0, byte(len(l4)))
+		// With its own checksum as payload, the packet adds up to all ones.
+		copy(l4[c.data:], l4[c.field:c.field+2])
+		binary.BigEndian.PutUint16(l4[c.field:], slowSum(pseudo))
+		f := load(t, b)
+		f.Parse()
+		f.NotePartialChecksum()
+		f.FinishChecksum()
+		if got := binary.BigEndian.Uint16(f.Bytes()[34+c.field:]); got != c.want {
+			t.Errorf("%v: checksum %#04x, want %#04x", c.proto, got, c.want)
+		}
+	}
+}
+
 func TestACompleteChecksumStaysAsItIs(t *testing.T) {
 	for range 2000 {
 		good := random(t)

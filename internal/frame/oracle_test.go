@@ -97,7 +97,8 @@ func (o *oracle) chain(next layers.IPProtocol, ls []gopacket.Layer, at, end int)
 			next, at = x.NextHeader, at+x.ActualLength
 		case *layers.IPv6Fragment:
 			if at+8 > end {
-				break
+				o.Proto = uint8(was)
+				return
 			}
 			o.Fragment = true
 			next, at = x.NextHeader, at+8
@@ -108,7 +109,7 @@ func (o *oracle) chain(next layers.IPProtocol, ls []gopacket.Layer, at, end int)
 			l = nil // gopacket stops here
 		}
 		if at > end {
-			o.l4Unknown = true // the header lies about its length: no transport
+			o.Proto = uint8(was) // the header lies about its length: no transport
 			return
 		}
 		switch was {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"runtime"
 	"strings"
 
 	"github.com/vishvananda/netlink"
@@ -75,9 +76,9 @@ func (d *device) place(cfg Config, to netns.NsHandle) error {
 			return fmt.Errorf("move it to namespace %s: %w", cfg.NetNS, explain(err))
 		}
 	}
-	h, err := netlink.NewHandleAt(at, unix.NETLINK_ROUTE)
+	h, err := handleAt(at)
 	if err != nil {
-		return fmt.Errorf("netlink: %w", explain(err))
+		return err
 	}
 	defer h.Close()
 	if !to.IsOpen() && name != cfg.Name {
@@ -116,6 +117,29 @@ func (d *device) place(cfg Config, to netns.NsHandle) error {
 		return fmt.Errorf("set it up: %w", explain(err))
 	}
 	return nil
+}
+
+// elsewhere is a namespace, or none if it is the thread's own: going there, even
+// from itself, takes CAP_SYS_ADMIN, which nothing else here needs.
+func elsewhere(ns netns.NsHandle) netns.NsHandle {
+	own, err := netns.Get()
+	if err != nil {
+		return ns
+	}
+	defer own.Close()
+	if own.Equal(ns) {
+		return netns.None()
+	}
+	return ns
+}
+
+// handleAt opens netlink in a namespace. The thread is locked.
+func handleAt(ns netns.NsHandle) (*netlink.Handle, error) {
+	h, err := netlink.NewHandleAt(elsewhere(ns), unix.NETLINK_ROUTE)
+	if err != nil {
+		return nil, fmt.Errorf("netlink: %w", explain(err))
+	}
+	return h, nil
 }
 
 func enslave(h *netlink.Handle, link netlink.Link, cfg Config) error {
@@ -165,9 +189,9 @@ func (d *device) restore() error {
 			return err
 		}
 	}
-	h, err := netlink.NewHandleAt(at, unix.NETLINK_ROUTE)
+	h, err := handleAt(at)
 	if err != nil {
-		return fmt.Errorf("netlink: %w", err)
+		return err
 	}
 	defer h.Close()
 	if name != was.Name {
@@ -204,15 +228,18 @@ func (d *device) restore() error {
 
 // SetMTU implements Device.
 func (d *device) SetMTU(mtu int) error {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+
 	err := func() error {
 		name, at, err := d.where()
 		if err != nil {
 			return err
 		}
 		defer at.Close()
-		h, err := netlink.NewHandleAt(at, unix.NETLINK_ROUTE)
+		h, err := handleAt(at)
 		if err != nil {
-			return fmt.Errorf("netlink: %w", explain(err))
+			return err
 		}
 		defer h.Close()
 		link, err := h.LinkByName(name)
@@ -255,7 +282,7 @@ func (d *device) where() (string, netns.NsHandle, error) {
 // move takes an interface to another namespace and gives it its name there in
 // the same step, so that its present one may be taken in that namespace.
 func move(from netns.NsHandle, name string, to netns.NsHandle, newName string) error {
-	h, err := netlink.NewHandleAt(from, unix.NETLINK_ROUTE)
+	h, err := handleAt(from)
 	if err != nil {
 		return err
 	}
@@ -268,7 +295,7 @@ func move(from netns.NsHandle, name string, to netns.NsHandle, newName string) e
 	if err := h.LinkSetDown(link); err != nil {
 		return err
 	}
-	s, err := nl.GetNetlinkSocketAt(from, netns.None(), unix.NETLINK_ROUTE)
+	s, err := nl.GetNetlinkSocketAt(elsewhere(from), netns.None(), unix.NETLINK_ROUTE)
 	if err != nil {
 		return err
 	}

@@ -55,9 +55,12 @@ func TestAFrameThatDoesNotFitIsMarkedNotCut(t *testing.T) {
 		w.send(t, "tap0", testFrame(200, 1))
 		w.send(t, "tap0", testFrame(60, 2))
 		b := frame.NewBatch(2, 100)
-		for b.N < 2 {
+		for deadline := time.Now().Add(5 * time.Second); b.N < 2; {
 			if _, err := dev.Queues()[0].Read(b); err != nil {
 				t.Fatal(err)
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("%d frames were read, want 2", b.N)
 			}
 		}
 		if f := &b.Frames[0]; f.Len() != 0 || f.Verdict != (frame.Verdict{Action: frame.Dropped, Reason: frame.TooBig}) {

@@ -122,11 +122,7 @@ func TestADatagramThatDoesNotFitIsMarkedNotCut(t *testing.T) {
 		ps[1].Data[0] = ps[1].Data[0][:8+92]
 		mustWrite(t, a, ps)
 		batch := frame.NewBatch(4, 100)
-		for batch.N < 2 {
-			if _, err := b.Queues()[0].Read(batch); err != nil {
-				t.Fatal(err)
-			}
-		}
+		fill(t, b.Queues()[0], batch, 2)
 		for i, want := range []struct {
 			length int
 			frame.Verdict
@@ -146,11 +142,7 @@ func TestAFullBatchLeavesTheRestForLater(t *testing.T) {
 		batch, next := frame.NewBatch(100, 64), 0
 		for _, want := range []int{100, 50, 0} {
 			batch.Clear()
-			for batch.N < want {
-				if _, err := b.Queues()[0].Read(batch); err != nil {
-					t.Fatal(err)
-				}
-			}
+			fill(t, b.Queues()[0], batch, want)
 			if n, err := b.Queues()[0].Read(batch); n != 0 || err != nil {
 				t.Fatalf("%d more, error %v", n, err)
 			}

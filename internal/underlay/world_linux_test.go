@@ -203,6 +203,19 @@ func read(t *testing.T, e underlay.Endpoint, n int) []got {
 	}
 }
 
+// fill reads into a batch until it has n packets.
+func fill(t *testing.T, q underlay.Queue, b *frame.Batch, n int) {
+	t.Helper()
+	for deadline := time.Now().Add(5 * time.Second); b.N < n; {
+		if _, err := q.Read(b); err != nil {
+			t.Fatal(err)
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%d packets arrived, want %d", b.N, n)
+		}
+	}
+}
+
 func number(g got) int { return int(g.payload[6])<<8 | int(g.payload[7]) }
 
 func mustWrite(t *testing.T, e underlay.Endpoint, ps []underlay.Packet) {

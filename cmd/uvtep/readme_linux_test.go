@@ -1,0 +1,64 @@
+package main
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/uvtep/uvtep/internal/nettest"
+)
+
+// The README's commands are typed into one shell, in their order, as a reader
+// does. What they make, they make in namespaces of their own, where /run and
+// /var/lib are empty too, and all of it ends with the shell.
+func TestTheCommandsOfTheREADMEDoWhatItSays(t *testing.T) {
+	if testing.Short() {
+		t.Skip("this takes 8 s")
+	}
+	nettest.Root(t)
+	nettest.Need(t, "udhcpc", "unshare", "ping")
+	text, err := os.ReadFile(filepath.Join(repository, "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var typed strings.Builder
+	blocks := 0
+	for _, b := range parseDocument("README.md", string(text)).blocks {
+		if b.language == "sh" {
+			blocks++
+			typed.WriteString("echo '== " + b.heading + "'\n" + b.text)
+		}
+	}
+	if blocks < 5 {
+		t.Fatalf("only %d blocks are for a shell", blocks)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	const begin = `mount -t tmpfs none /run && mount -t tmpfs none /var/lib && exec bash -e -c "$0"`
+	cmd := exec.CommandContext(ctx, "unshare", "--net", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child",
+		"sh", "-c", begin, typed.String())
+	cmd.Env = append(os.Environ(), "PATH="+filepath.Dir(program)+":"+os.Getenv("PATH"))
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v:\n%s", err, out)
+	}
+	for want, times := range map[string]int{
+		"lease of 192.168.100.2 obtained from 192.168.100.1": 1,
+		"lease of 192.168.100.3 obtained from 192.168.100.1": 1,
+		"lease of 192.168.100.4 obtained from 192.168.100.1": 1, // the kernel's driver
+		"3 received, 0% packet loss":                         2,
+		"port tap100":                                        1,
+		"msg=stopped":                                        2,
+	} {
+		if n := strings.Count(string(out), want); n != times {
+			t.Errorf("%q stands there %d times, want %d", want, n, times)
+		}
+	}
+	if t.Failed() {
+		t.Logf("%s", out)
+	}
+}

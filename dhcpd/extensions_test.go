@@ -1,0 +1,114 @@
+package dhcpd_test
+
+import (
+	"bytes"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/insomniacslk/dhcp/dhcpv4"
+
+	"github.com/uvtep/uvtep/dhcpd"
+)
+
+// What RFCs after 2131 added.
+
+func TestRapidCommitIsAnACKForADiscover(t *testing.T) {
+	c := client(1)
+	c.Rapid = true
+	// Off unless configured (RFC 4039: other servers may have a say).
+	newWorld(t).must(offer, c.Discover())
+	w := newWorld(t, func(c *dhcpd.SegmentConfig) { c.RapidCommit = true })
+	r := w.must(ack, c.Discover())
+	if r.opt[80] == nil || len(r.opt[80]) != 0 || r.yiaddr() != addr(10) {
+		t.Errorf("option 80 is %x (nil %t), yiaddr %s", r.opt[80], r.opt[80] == nil, r.yiaddr())
+	}
+	if l, _ := w.srv.Lookup(addr(10)); l.State != dhcpd.StateBound {
+		t.Errorf("the lease is %v", l.State)
+	}
+	w.must(offer, client(2).Discover())
+}
+
+func TestSubnetSelectionIsHonouredWhereItIsAllowed(t *testing.T) {
+	msg := with(client(1).Discover(), 118, 192, 168, 200, 0)
+	if r := newWorld(t, relayed).must(offer, msg); r.yiaddr() != addr(10) {
+		t.Errorf("off: offered %s", r.yiaddr())
+	}
+	w := newWorld(t, relayed, func(c *dhcpd.SegmentConfig) { c.SubnetSelection = true })
+	if r := w.must(offer, msg); r.yiaddr() != netip.MustParseAddr("192.168.200.10") {
+		t.Errorf("on: offered %s", r.yiaddr())
+	}
+	w.silent(dhcpd.IgnoredSubnet, with(client(1).Discover(), 118, 10, 0, 0, 0), from{})
+}
+
+func TestAnFQDNIsAnsweredByWhatWasDone(t *testing.T) {
+	for name, tt := range map[string]struct {
+		request []byte
+		want    string
+	}{
+		// Flags N (8), and O (2) where the client wanted updates (S, 1).
+		"a partial name is completed": {append([]byte{1, 0, 0}, "web"...), "\x0a\xff\xffweb.blue.example"},
+		"a whole name stays":          {append([]byte{0, 0, 0}, "web.other.example"...), "\x08\xff\xffweb.other.example"},
+		"a partial name on the wire":  {append([]byte{5, 0, 0}, "\x03web"...), "\x0e\xff\xff\x03web\x04blue\x07example\x00"},
+		"a whole name on the wire":    {append([]byte{4, 0, 0}, "\x03web\x01x\x00"...), "\x0c\xff\xff\x03web\x01x\x00"},
+		"a torn name on the wire":     {append([]byte{4, 0, 0}, "\x03web\x3fx"...), "\x0c\xff\xff\x03web\x04blue\x07example\x00"},
+		"an empty name":               {[]byte{0, 0, 0}, "\x08\xff\xff"},
+		"an empty name on the wire":   {[]byte{4, 0, 0}, "\x0c\xff\xff"},
+	} {
+		r := newWorld(t).must(offer, with(client(1).Discover(), 81, tt.request...))
+		if string(r.opt[81]) != tt.want {
+			t.Errorf("%s: %q, want %q", name, r.opt[81], tt.want)
+		}
+	}
+	// Too short to be one.
+	if r := newWorld(t).must(offer, with(client(1).Discover(), 81, 0, 0)); r.opt[81] != nil {
+		t.Errorf("two bytes were answered by %x", r.opt[81])
+	}
+}
+
+func TestANetworkBootClientGetsItsFileByArchitecture(t *testing.T) {
+	w := newWorld(t, func(c *dhcpd.SegmentConfig) {
+		c.Classes = []dhcpd.Class{
+			{Match: dhcpd.MatchUser, Value: "iPXE", Options: []dhcpd.Option{{Code: 67, Data: []byte("http://boot.blue/menu")}}},
+			{Match: dhcpd.MatchArch, Arch: 7, Options: []dhcpd.Option{{Code: 67, Data: []byte("grub.efi")}}},
+			{Match: dhcpd.MatchVendor, Value: "PXEClient", Options: []dhcpd.Option{
+				{Code: 66, Data: []byte("192.168.100.9")}, {Code: 67, Data: []byte("pxelinux.0")}, {Code: 60, Data: []byte("PXEClient")},
+			}},
+		}
+	})
+	pxe := func(m *dhcpv4.DHCPv4) { m.Options[60] = []byte("PXEClient:Arch:00000:UNDI:002001") }
+	for name, tt := range map[string]struct {
+		edit func(m *dhcpv4.DHCPv4)
+		file string
+	}{
+		"BIOS":                        {pxe, "pxelinux.0"},
+		"UEFI":                        {func(m *dhcpv4.DHCPv4) { pxe(m); m.Options[93] = []byte{0, 7} }, "grub.efi"},
+		"iPXE, user class as a list":  {func(m *dhcpv4.DHCPv4) { pxe(m); m.Options[77] = []byte("\x04iPXE") }, "http://boot.blue/menu"},
+		"iPXE, user class bare":       {func(m *dhcpv4.DHCPv4) { pxe(m); m.Options[77] = []byte("iPXE") }, "http://boot.blue/menu"},
+		"a client that does not boot": {func(m *dhcpv4.DHCPv4) {}, ""},
+	} {
+		r := w.must(offer, edit(client(1).Discover(), tt.edit))
+		file := string(bytes.TrimRight(r.dhcp.File, "\x00"))
+		if string(r.opt[67]) != tt.file || file != tt.file {
+			t.Errorf("%s: option 67 %q, file %q, want %q", name, r.opt[67], file, tt.file)
+		}
+		if boots := tt.file != ""; boots != r.dhcp.NextServerIP.Equal([]byte{192, 168, 100, 9}) || boots != (r.opt[60] != nil) {
+			t.Errorf("%s: siaddr %s, option 60 %q", name, r.dhcp.NextServerIP, r.opt[60])
+		}
+	}
+}
+
+func TestNamesThatATerminalShouldNotSeeAreNotKept(t *testing.T) {
+	for name, want := range map[string]string{
+		"web1": "web1", "web1\x00": "web1", "wéb": "wéb", "a b": "", "\x1b[2J": "", "\u009b2J": "", "x\u202ey": "", "\xff\xfe": "",
+		strings.Repeat("a", 254): "",
+	} {
+		w := newWorld(t)
+		c := client(1)
+		c.Hostname = name
+		w.bind(c)
+		if l, _ := w.srv.Lookup(c.IP); l.Hostname != want {
+			t.Errorf("%q is kept as %q, want %q", name, l.Hostname, want)
+		}
+	}
+}
