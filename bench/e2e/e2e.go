@@ -85,13 +85,13 @@ func SystemNames() []string {
 	return names
 }
 
-// systems are all that can be measured.
+// systems are all that can be measured. Guests are network namespaces.
 var systems = []System{
-	{Name: Kernel, Title: "kernel vxlan", About: "the kernel's driver; each guest is a namespace that has the vxlan device itself, with no bridge between"},
-	{Name: "kernel-bridge", Title: "kernel + bridge", About: "the kernel's driver as a port of a Linux bridge; each guest is a namespace on a veth port of that bridge"},
-	{Name: "ovs", Title: "Open vSwitch", About: "its userspace datapath (netdev); each guest is a namespace that has a TAP (internal port) of the bridge"},
-	{Name: "uvtep", Title: "uvtep", About: "this program; each guest is a namespace that has the TAP of a port"},
-	{Name: "uvtep-offload-off", Title: "uvtep, off", About: "this program with offload: off; each guest is a namespace that has the TAP of a port"},
+	{Name: Kernel, Title: "kernel vxlan", About: "guests have the vxlan device itself, with no bridge between"},
+	{Name: "kernel-bridge", Title: "kernel + bridge", About: "guests have a veth to a bridge that has the vxlan device"},
+	{Name: "ovs", Title: "Open vSwitch", About: "userspace datapath (netdev); guests have a TAP (internal port)"},
+	{Name: "uvtep", Title: "uvtep", About: "guests have the TAP of a port"},
+	{Name: "uvtep-offload-off", Title: "uvtep, off", About: "with offload: off; guests have the TAP of a port"},
 }
 
 // Result is what a run found. The JSON keys are stable.

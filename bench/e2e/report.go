@@ -171,7 +171,7 @@ func number(v float64) string {
 // legend says what the figures mean and how they came about.
 func (r *Result) legend() []string {
 	s := r.Settings
-	lines := []string{fmt.Sprintf("Medians of %s; ±: half of what lies between the extremes; x: ratio to kernel vxlan.", count(s.Rounds, "round"))}
+	lines := []string{fmt.Sprintf("Medians of %s; ±: half their range; x: ratio to kernel vxlan.", count(s.Rounds, "round"))}
 	for _, sys := range r.Systems {
 		if sys.Missing != "" {
 			lines = append(lines, fmt.Sprintf("%s: not measured: %s", sys.Title, sys.Missing))
@@ -180,15 +180,21 @@ func (r *Result) legend() []string {
 		lines = append(lines, fmt.Sprintf("%s %s: %s", sys.Title, sys.Version, sys.About))
 	}
 	return append(lines,
-		fmt.Sprintf("TCP by %s, %s each; guests' MTU %d.", s.TCP, seconds(s.Time), s.MTU),
-		fmt.Sprintf("%d-byte UDP by %s: the highest rate of which at most %g %% is lost, in trials of %s.", s.Frame, s.UDP, 100*s.Loss, seconds(s.Trial)),
+		fmt.Sprintf("TCP by %s, %s each; guests' MTU is %d.", s.TCP, seconds(s.Time), s.MTU),
+		fmt.Sprintf("%d-byte UDP by %s: the highest rate with at most %g %% loss,", s.Frame, s.UDP, 100*s.Loss),
+		fmt.Sprintf("in trials of %s; one thread sends, and may be the limit.", seconds(s.Trial)),
 		"CPU is the whole machine's, generators and others at work included.",
-		fmt.Sprintf("%s, %s, Linux %s, load %.1f before; took %s.", r.Machine.About, count(r.Machine.Cores, "core"), r.Machine.Kernel, r.Machine.Load, seconds(r.Took)),
+		fmt.Sprintf("%s, %s,", r.Machine.About, count(r.Machine.Cores, "core")),
+		fmt.Sprintf("Linux %s, load %.1f before the run, which took %s.", r.Machine.Kernel, r.Machine.Load, seconds(r.Took)),
 	)
 }
 
 func seconds(s float64) string {
-	return time.Duration(s * float64(time.Second)).Round(time.Millisecond).String()
+	d := time.Duration(s * float64(time.Second))
+	if d > time.Minute {
+		return d.Round(time.Second).String()
+	}
+	return d.Round(time.Millisecond).String()
 }
 
 func count(n int, thing string) string {
@@ -203,8 +209,8 @@ func line(systems []System, of map[string]sample, m measure) string {
 	var words []string
 	for _, s := range systems {
 		if v, ok := of[s.Name].values[m.id]; ok {
-			words = append(words, fmt.Sprintf("%s %s", s.Title, number(v/m.per)))
+			words = append(words, s.Name+" "+number(v/m.per))
 		}
 	}
-	return cmp.Or(strings.Join(words, ", "), "nothing") + " " + m.shown
+	return cmp.Or(strings.Join(words, "  "), "nothing") + " " + m.shown
 }

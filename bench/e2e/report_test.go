@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"charm.land/lipgloss/v2"
 	"github.com/charmbracelet/colorprofile"
 )
 
@@ -70,7 +71,13 @@ func found() *Result {
 }
 
 func TestAResultIsToldInATable(t *testing.T) {
-	golden(t, "table.txt", []byte(plain(found().Table())))
+	text := plain(found().Table())
+	for line := range strings.Lines(text) {
+		if n := lipgloss.Width(strings.TrimSuffix(line, "\n")); n > 80 {
+			t.Errorf("%d columns: %s", n, line)
+		}
+	}
+	golden(t, "table.txt", []byte(text))
 }
 
 func TestOneRoundHasNoSpread(t *testing.T) {
@@ -178,11 +185,11 @@ func TestElsewhereThanOnATerminalProgressIsLines(t *testing.T) {
 	s.Event(Event{Text: "set up uvtep"})
 	s.Event(Event{Text: "measure", Share: 0.5, Line: "virt 1/3  one"})
 	s.Event(Event{Share: 1, Line: "virt 1/3  two"})
-	s.Report(found(), []string{"a.svg", "b.svg"})
+	s.Report(found(), []string{"out/a.svg", "out/b.svg"})
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	want := "virt 1/3  one\nvirt 1/3  two\n" + plain(found().Table()) + "\n✓ written: a.svg, b.svg\n"
+	want := "virt 1/3  one\nvirt 1/3  two\n" + plain(found().Table()) + "\n✓ in out: a.svg, b.svg\n"
 	if got := b.String(); got != want || s.Live() {
 		t.Errorf("got\n%q\nwant\n%q", got, want)
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"time"
@@ -84,14 +85,18 @@ func (s *Screen) Event(e Event) {
 	s.draw()
 }
 
-// Report shows what was found, and the pictures that show it too.
+// Report shows what was found, and which files have it too.
 func (s *Screen) Report(r *Result, files []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.clear()
 	s.print(r.Table())
 	if len(files) > 0 {
-		s.print("\n" + good.Render("✓") + " written: " + strings.Join(files, ", ") + "\n")
+		var names []string
+		for _, f := range files {
+			names = append(names, filepath.Base(f))
+		}
+		s.print("\n" + good.Render("✓") + " in " + filepath.Dir(files[0]) + ": " + strings.Join(names, ", ") + "\n")
 	}
 }
 

@@ -40,7 +40,7 @@ Nothing else should run on the machine meanwhile.`,
 	f.DurationVar(&o.Trial, "trial", time.Second, "how long a rate is tried, and round trips are measured")
 	f.StringSliceVar(&o.Systems, "systems", e2e.DefaultSystems(), "what is measured: `NAMES` out of "+strings.Join(e2e.SystemNames(), ", "))
 	modes := f.StringSlice("modes", []string{string(e2e.Virt), string(e2e.Wire)}, "how the underlay is: `MODES`")
-	f.StringVar(&o.Generator, "generator", e2e.Auto, "who makes TCP traffic: iperf3, builtin, or auto: iperf3 where it is `NAME`d on PATH")
+	f.StringVar(&o.Generator, "generator", e2e.Auto, "`WHO` makes TCP traffic: iperf3, builtin, or auto (iperf3 where it is installed)")
 	quick := f.Bool("quick", false, "one short round: not for comparing, but to see whether everything works")
 	out := f.String("out", "", "write JSON and pictures (SVG) into `DIR`")
 	asJSON := jsonFlag(f)

@@ -82,7 +82,7 @@ func tinyE2E(t *testing.T, args ...string) *exec.Cmd {
 func TestBenchE2EWritesATableAndFiles(t *testing.T) {
 	dir := t.TempDir()
 	out := finish(t, tinyE2E(t, "--out", dir), nil).ok(t)
-	for _, want := range []string{"\nvirt 1/1  round trip", "\nwire  every packet", "uvtep 1.2.3: ", "the built-in generator, 20ms", "✓ written: " + dir + "/e2e.json"} {
+	for _, want := range []string{"\nvirt 1/1  round trip", "\nwire  every packet", "uvtep 1.2.3: ", "the built-in generator, 20ms", "✓ in " + dir + ": e2e.json, "} {
 		if !strings.Contains(out, want) {
 			t.Errorf("it says nothing of %q:\n%s", want, out)
 		}
