@@ -226,6 +226,9 @@ func (p *pipe) Notify(wake func()) {
 	p.wake = wake
 }
 
+// Offload implements vtep.Device: plain frames only.
+func (p *pipe) Offload() vtep.DeviceOffload { return 0 }
+
 func (p *pipe) send(b []byte) {
 	p.mu.Lock()
 	p.in = append(p.in, b)

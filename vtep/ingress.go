@@ -109,8 +109,9 @@ func (w *worker) packet(from *sender, d *frame.Frame, start, end int) {
 	f.NotePartialChecksum()
 	if f.Offload.Flags != 0 {
 		offload.Guess(f, from.vw.mtu, int(d.Outer.Segment))
-		return
 	}
+	// Also for a frame that cannot be merged: it ends what is under way of its
+	// flow.
 	if mergeable(f, from.vw.takes) {
 		w.merger.Start(f, owner)
 	}

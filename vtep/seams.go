@@ -16,19 +16,38 @@ import (
 // Notify(wake func()) instead, which sets what the device calls whenever Read
 // may have something, and calls it at once if that is so already.
 type (
-	Device      = tap.Device
-	DeviceQueue = tap.Queue
-	TAPConfig   = tap.Config
-	TAPOpener   = tap.Opener
+	Device        = tap.Device
+	DeviceQueue   = tap.Queue
+	DeviceOffload = tap.Offload
+	TAPConfig     = tap.Config
+	TAPOpener     = tap.Opener
+)
+
+// What a device can do beyond plain frames whose checksums are complete, for
+// Device.Offload; 0 is fine.
+const (
+	DeviceChecksum = tap.Checksum
+	DeviceReadTSO  = tap.ReadTSO
+	DeviceReadUSO  = tap.ReadUSO
+	DeviceWriteTSO = tap.WriteTSO
+	DeviceWriteUSO = tap.WriteUSO
 )
 
 // Underlay is the tunnel's batched UDP socket.
 type (
-	Underlay       = underlay.Endpoint
-	UnderlayQueue  = underlay.Queue
-	UnderlayPacket = underlay.Packet
-	UnderlayConfig = underlay.Config
-	UnderlayOpener = underlay.Opener
+	Underlay        = underlay.Endpoint
+	UnderlayQueue   = underlay.Queue
+	UnderlayPacket  = underlay.Packet
+	UnderlayOffload = underlay.Offload
+	UnderlayConfig  = underlay.Config
+	UnderlayOpener  = underlay.Opener
+)
+
+// What an underlay can do for many datagrams at once, for Underlay.Offload; 0
+// is fine.
+const (
+	UnderlayGSO = underlay.GSO
+	UnderlayGRO = underlay.GRO
 )
 
 // Batch is what frames are moved in: Next, then Commit, for each that is read.

@@ -171,7 +171,9 @@ func setOffload(fd int, want Offload) (have Offload, err error) {
 			flags int
 		}{
 			{Checksum, unix.TUN_F_CSUM},
-			{ReadTSO, unix.TUN_F_TSO4 | unix.TUN_F_TSO6 | unix.TUN_F_TSO_ECN},
+			// Without TUN_F_TSO_ECN: some kernels use that bit for AccECN, which
+			// sets CWR on other segments than the first.
+			{ReadTSO, unix.TUN_F_TSO4 | unix.TUN_F_TSO6},
 			{ReadUSO, unix.TUN_F_USO4 | unix.TUN_F_USO6},
 		} {
 			if have&f.of != 0 {

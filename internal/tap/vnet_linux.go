@@ -18,6 +18,7 @@ type vnetQueue struct {
 	offload *atomic.Uint32 // the device's
 
 	mu     sync.Mutex // of what Write needs: several workers may write
+	faults int        // super-frames refused since one was taken
 	header [offload.HeaderLen]byte
 	iovecs [2 + offload.MaxParts]unix.Iovec
 }
@@ -79,13 +80,17 @@ func (q *vnetQueue) Write(frames []*frame.Frame) int {
 	defer q.mu.Unlock()
 	sent := 0
 	for _, f := range frames {
-		if errno := q.write(f); errno == 0 {
+		errno := q.write(f)
+		if errno == 0 {
 			sent++
-		} else {
-			f.Drop(reason(errno))
-			if errno == unix.EINVAL {
-				q.degrade(f.Offload)
+			if f.Offload.GSO != frame.GSONone {
+				q.faults = 0
 			}
+			continue
+		}
+		f.Drop(reason(errno))
+		if errno == unix.EINVAL {
+			q.refused(f.Offload)
 		}
 	}
 	return sent
@@ -110,17 +115,23 @@ func (q *vnetQueue) write(f *frame.Frame) syscall.Errno {
 	}
 }
 
-// degrade takes back an offload that the kernel refuses although it said that it
-// has it, as some do.
-func (q *vnetQueue) degrade(o frame.Offload) {
+// maxFaults is how many super-frames in a row the kernel refuses before it is
+// believed that it takes none.
+const maxFaults = 3
+
+// refused takes back an offload that the kernel said it has and does not take, as
+// some do.
+func (q *vnetQueue) refused(o frame.Offload) {
 	var of Offload
 	switch o.GSO &^ frame.GSOECN {
-	case frame.GSOTCPv4, frame.GSOTCPv6:
-		of = WriteTSO
+	case frame.GSONone:
+		return
 	case frame.GSOUDPL4:
 		of = WriteUSO
 	default:
-		return
+		of = WriteTSO
 	}
-	q.offload.And(^uint32(of))
+	if q.faults++; q.faults >= maxFaults {
+		q.offload.And(^uint32(of))
+	}
 }

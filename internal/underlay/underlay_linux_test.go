@@ -78,7 +78,7 @@ func TestFlowsKeepTheirOrderTheirPortAndTheirQueue(t *testing.T) {
 			t.Errorf("%d source ports, want 16: %v", len(ports), ports)
 		}
 		for p, n := range ports {
-			if p < 50000 || p > 50999 || n != flows*2*rounds/16 {
+			if p < 50000 || p > 50999 || n != flows*2*rounds/16 && w.offload&underlay.GSO == 0 { // a train counts as one
 				t.Errorf("source port %d sent %d packets", p, n)
 			}
 		}
