@@ -172,16 +172,7 @@ func TestSegmentsWithEqualAddressesNeverSeeEachOthersFrames(t *testing.T) {
 				t.Fatalf("%s of segment 200 saw %d frames while only segment 100 talked; the first: %x", g.Name, n, g.seen.seen()[0].bytes)
 			}
 		}
-		heard := [3]int{}
-		for i, g := range g100 {
-			heard[i] = len(g.seen.with(mark(100)))
-		}
 		talk(t, 200, g200)
-		for i, g := range g100 {
-			if n := len(g.seen.with(mark(100))); n != heard[i] {
-				t.Errorf("%s of segment 100 saw %d more frames of its own than were sent", g.Name, n-heard[i])
-			}
-		}
 
 		// Both at once.
 		done := make(chan struct{})

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"net"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -17,6 +18,8 @@ type sniffer struct {
 	t    testing.TB
 	fd   int
 	stop func()
+
+	closed atomic.Bool
 
 	mu     sync.Mutex
 	frames []sniffed
@@ -81,6 +84,7 @@ func sniff(t testing.TB, ns *nettest.NS, dev string) *sniffer {
 	s.stop = sync.OnceFunc(func() {
 		close(ending)
 		<-ended
+		s.closed.Store(true)
 		st, err := unix.GetsockoptTpacketStats(s.fd, unix.SOL_PACKET, unix.PACKET_STATISTICS)
 		if err != nil || st.Drops != 0 {
 			t.Errorf("the sniffer at %s missed %d frames: %v", ns.Name, st.Drops, err)
@@ -91,7 +95,10 @@ func sniff(t testing.TB, ns *nettest.NS, dev string) *sniffer {
 	return s
 }
 
+// drain takes what has arrived.
 func (s *sniffer) drain() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	buf := make([]byte, snapLen)
 	for {
 		n, _, err := unix.Recvfrom(s.fd, buf, unix.MSG_TRUNC)
@@ -101,14 +108,15 @@ func (s *sniffer) drain() {
 		if err != nil {
 			return
 		}
-		s.mu.Lock()
 		s.frames = append(s.frames, sniffed{bytes.Clone(buf[:min(n, snapLen)]), n})
-		s.mu.Unlock()
 	}
 }
 
-// seen is what has arrived so far.
+// seen is what has arrived so far, all of it.
 func (s *sniffer) seen() []sniffed {
+	if !s.closed.Load() {
+		s.drain()
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.frames
