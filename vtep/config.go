@@ -122,7 +122,7 @@ type PortConfig struct {
 	MAC      net.HardwareAddr // hardware address of the kernel side; nil = the kernel's choice
 	Isolated bool             // exchanges no frames with other isolated ports
 	MaxMACs  int              // learned MACs at most; 0 = the segment's limit
-	Device   tap.Device       // opened elsewhere; nil = by Config.OpenTAP. The VTEP closes it
+	Device   tap.Device       // opened elsewhere; nil = by Config.OpenTAP. The VTEP closes it, also where it cannot be attached
 }
 
 // Errors to be told apart by errors.Is; the text around them says on what.

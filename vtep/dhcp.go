@@ -20,7 +20,8 @@ const (
 type request struct {
 	seg    *Segment
 	sv     *service
-	passed bool // it also goes on to the server that it names
+	from   fdb.Dst // where it came from, and the answer goes
+	passed bool    // it also goes on to the server that it names
 	req    dhcpd.Request
 	buf    [dhcpPayload]byte
 }
@@ -50,14 +51,14 @@ func (w *worker) handOver(s *Segment, sv *service, f *frame.Frame) {
 		return
 	}
 	ip := b[f.Info.L3:]
-	r.seg, r.sv, r.passed = s, sv, passed
+	in := fdb.Dst(f.Ingress)
+	r.seg, r.sv, r.from, r.passed = s, sv, in, passed
 	r.req = dhcpd.Request{
 		Payload: append(r.buf[:0], payload...),
 		Src:     netip.AddrFrom4([4]byte(ip[12:16])),
 		Dst:     netip.AddrFrom4([4]byte(ip[16:20])),
 		SrcMAC:  [6]byte(b[6:12]),
 	}
-	in := fdb.Dst(f.Ingress)
 	if in.IsRemote() {
 		r.req.VTEP = f.Outer.Src
 	} else if p := s.view.Load().ports[in.Index()]; p != nil {
@@ -99,8 +100,8 @@ func (v *VTEP) serveDHCP(ctx context.Context) {
 // decide lets the DHCP service take a request, whose place is then free again:
 // an answer that waits for the disk comes later.
 func (v *VTEP) decide(r *request) {
-	seg, sv := r.seg, r.sv
-	out := sv.server.Serve(&r.req, func(reply dhcpd.Reply) { v.inject(seg, sv, reply) })
+	seg, sv, from := r.seg, r.sv, r.from
+	out := sv.server.Serve(&r.req, func(reply dhcpd.Reply) { v.inject(seg, sv, from, reply) })
 	if reason := dhcpReason(out); reason != frame.NotDropped && !r.passed {
 		seg.drops[v.cfg.Workers][reason].addShared(1)
 	}
@@ -122,16 +123,19 @@ func dhcpReason(o dhcpd.Outcome) frame.Reason {
 	return frame.DHCPNoLease
 }
 
-// injected is a frame of a segment's service that waits for a worker.
+// injected is a frame of a segment's service that waits for a worker, and where
+// it goes.
 type injected struct {
 	seg   *Segment
+	to    fdb.Dst
 	bytes []byte
 }
 
-// inject makes a frame of a DHCP reply and gives it to a worker, as something
-// that came in by the segment's own port. A reply that finds the inbox full is
-// lost like any datagram, and counted; the client asks again.
-func (v *VTEP) inject(s *Segment, sv *service, r dhcpd.Reply) {
+// inject makes a frame of a DHCP reply and gives it to a worker. It goes where
+// the request came from, a broadcast too: the client is there, and what it is
+// told is nobody else's business. A reply that finds the inbox full is lost like
+// any datagram, and counted; the client asks again.
+func (v *VTEP) inject(s *Segment, sv *service, to fdb.Dst, r dhcpd.Reply) {
 	const headers = frame.EthernetLen + 20 + 8
 	b := make([]byte, headers+len(r.Payload))
 	copy(b, r.DstMAC[:])
@@ -159,7 +163,7 @@ func (v *VTEP) inject(s *Segment, sv *service, r dhcpd.Reply) {
 	w.inboxMu.Lock()
 	full := len(w.inbox) >= inboxLen
 	if !full {
-		w.inbox = append(w.inbox, injected{s, b})
+		w.inbox = append(w.inbox, injected{s, to, b})
 	}
 	w.inboxMu.Unlock()
 	if full {
@@ -189,7 +193,7 @@ func (w *worker) takeInbox() {
 		frames := w.batch.Frames[:1]
 		parse(frames)
 		vw := m.seg.view.Load()
-		lookUp(m.seg, vw, frames)
+		vw.send(f, m.to)
 		w.write(m.seg, vw, frames)
 		w.tally(m.seg.drops, frames)
 	}

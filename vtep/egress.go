@@ -28,27 +28,39 @@ func lookUp(s *Segment, vw *view, frames []frame.Frame) {
 			f.Drop(frame.NotForService)
 		case d == in || d.IsRemote() && in.IsRemote():
 			f.Drop(frame.Hairpin)
-		case d.IsLocal():
-			var out *Port
-			if i := d.Index(); int(i) < len(vw.ports) { // else attached after vw was made
-				out = vw.ports[i]
-			}
-			switch {
-			case out == nil || out.gone.Load():
-				f.Drop(frame.PortDown)
-			case out.cfg.Isolated && isolated(vw, in):
-				f.Drop(frame.PortIsolated)
-			default:
-				f.Verdict = frame.Verdict{Action: frame.ToPort, Dst: d.Index()}
-			}
 		default:
-			f.Verdict = frame.Verdict{Action: frame.ToPeer, Dst: d.Index()}
+			vw.send(f, d)
 		}
 	}
 }
 
-func isolated(vw *view, in fdb.Dst) bool {
-	return in.IsLocal() && vw.ports[in.Index()] != nil && vw.ports[in.Index()].cfg.Isolated
+// send decides that a frame goes to d, a port or a peer.
+func (vw *view) send(f *frame.Frame, d fdb.Dst) {
+	if d.IsRemote() {
+		f.Verdict = frame.Verdict{Action: frame.ToPeer, Dst: d.Index()}
+		return
+	}
+	switch out := vw.port(d); {
+	case out == nil || out.gone.Load():
+		f.Drop(frame.PortDown)
+	case out.cfg.Isolated && vw.isolated(fdb.Dst(f.Ingress)):
+		f.Drop(frame.PortIsolated)
+	default:
+		f.Verdict = frame.Verdict{Action: frame.ToPort, Dst: d.Index()}
+	}
+}
+
+// port is the port d, nil if it is none, or was attached after the view was made.
+func (vw *view) port(d fdb.Dst) *Port {
+	if i := d.Index(); d.IsLocal() && int(i) < len(vw.ports) {
+		return vw.ports[i]
+	}
+	return nil
+}
+
+func (vw *view) isolated(d fdb.Dst) bool {
+	p := vw.port(d)
+	return p != nil && p.cfg.Isolated
 }
 
 // write sends each frame where it was decided to go: first everything is given
@@ -79,7 +91,7 @@ func (w *worker) write(s *Segment, vw *view, frames []frame.Frame) {
 // to the tunnel. It reports whether there was anybody.
 func (w *worker) flood(s *Segment, vw *view, f *frame.Frame) (any bool) {
 	in := fdb.Dst(f.Ingress)
-	apart := isolated(vw, in)
+	apart := vw.isolated(in)
 	for _, p := range vw.ports {
 		if p == nil || fdb.Local(p.id) == in || p.gone.Load() || apart && p.cfg.Isolated {
 			continue

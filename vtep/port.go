@@ -37,21 +37,19 @@ type portState struct {
 func (s *Segment) AttachPort(cfg PortConfig) (*Port, error) {
 	s.v.mu.Lock()
 	defer s.v.mu.Unlock()
-	if err := s.usable(); err != nil {
+	err := s.usable()
+	if err == nil && s.port(cfg.Name) != nil {
+		err = fmt.Errorf("segment %v: port %s %w", s.vni, cfg.Name, ErrExists)
+	}
+	switch {
+	case err != nil && cfg.Device != nil:
+		return nil, errors.Join(err, cfg.Device.Close())
+	case err != nil:
 		return nil, err
-	}
-	if s.port(cfg.Name) != nil {
-		return nil, fmt.Errorf("segment %v: port %s %w", s.vni, cfg.Name, ErrExists)
-	}
-	if cfg.Device == nil {
-		dev, err := s.v.cfg.OpenTAP(tap.Config{
-			Name: cfg.Name, NetNS: cfg.NetNS, Rename: cfg.Rename, MAC: cfg.MAC, Bridge: cfg.Bridge, MTU: s.cfg.MTU, Queues: s.v.cfg.Workers,
-			Offload: s.v.cfg.NoOffload.tap(), MaxSegments: maxSegments(s.cfg.MTU),
-		})
-		if err != nil {
+	case cfg.Device == nil:
+		if cfg.Device, err = s.v.cfg.OpenTAP(s.tapConfig(cfg)); err != nil {
 			return nil, err
 		}
-		cfg.Device = dev
 	}
 	vw := *s.view.Load()
 	vw.ports = slices.Clone(vw.ports)
@@ -80,6 +78,20 @@ func (s *Segment) AttachPort(cfg PortConfig) (*Port, error) {
 		}
 	}
 	return p, nil
+}
+
+// TAPConfig is what AttachPort opens the port's device with.
+func (s *Segment) TAPConfig(cfg PortConfig) TAPConfig {
+	s.v.mu.Lock()
+	defer s.v.mu.Unlock()
+	return s.tapConfig(cfg)
+}
+
+func (s *Segment) tapConfig(cfg PortConfig) tap.Config {
+	return tap.Config{
+		Name: cfg.Name, NetNS: cfg.NetNS, Rename: cfg.Rename, MAC: cfg.MAC, Bridge: cfg.Bridge, MTU: s.cfg.MTU, Queues: s.v.cfg.Workers,
+		Offload: s.v.cfg.NoOffload.tap(), MaxSegments: maxSegments(s.cfg.MTU),
+	}
 }
 
 // maxSegments is how many segments of a super-frame make one train.
@@ -160,7 +172,8 @@ type PortStats struct {
 	Traffic
 }
 
-// Ports are the segment's local ports, in the order they were attached in.
+// Ports are the segment's local ports, by their numbers; one that is free again
+// is given to the next port.
 func (s *Segment) Ports() []PortStats {
 	var out []PortStats
 	for _, p := range s.view.Load().ports {

@@ -89,21 +89,21 @@ func (w *worker) answer(s *Segment, vw *view, frames []frame.Frame) {
 		switch {
 		case dst != sv.mac && !dst.IsGroup() || f.Info.Tagged:
 		case f.Info.EtherType == frame.TypeARP:
-			sv.answerARP(f)
+			sv.answerARP(vw, f)
 		case f.Info.EtherType != frame.TypeIPv4 || f.Info.L4 == 0 || f.Info.Fragment:
 		case f.Info.Proto == frame.ProtoUDP:
 			if _, port := f.UDPPorts(); port == dhcpServerPort {
 				w.handOver(s, sv, f)
 			}
 		case f.Info.Proto == frame.ProtoICMP && dst == sv.mac:
-			sv.answerEcho(f)
+			sv.answerEcho(vw, f)
 		}
 	}
 }
 
 // answerARP turns a request for the service's address into its answer, and
 // sends it back the way it came.
-func (sv *service) answerARP(f *frame.Frame) {
+func (sv *service) answerARP(vw *view, f *frame.Frame) {
 	p, ok := f.ARP()
 	if !ok || p.Op() != frame.ARPRequest || [4]byte(p.TargetIP()) != sv.ip {
 		return
@@ -113,11 +113,11 @@ func (sv *service) answerARP(f *frame.Frame) {
 	copy(p.TargetIP(), p.SenderIP())
 	sv.mac.Put(p.SenderMAC())
 	copy(p.SenderIP(), sv.ip[:])
-	sv.reflect(f)
+	sv.reflect(vw, f)
 }
 
 // answerEcho turns an ICMP echo request (RFC 792) into its reply.
-func (sv *service) answerEcho(f *frame.Frame) {
+func (sv *service) answerEcho(vw *view, f *frame.Frame) {
 	b := f.Bytes()
 	ip, icmp := b[f.Info.L3:], b[f.Info.L4:]
 	if icmp[0] != 8 || icmp[1] != 0 || [4]byte(ip[16:20]) != sv.ip {
@@ -129,17 +129,15 @@ func (sv *service) answerEcho(f *frame.Frame) {
 	copy(ip[12:16], sv.ip[:])
 	binary.BigEndian.PutUint16(ip[10:], frame.Update(binary.BigEndian.Uint16(ip[10:]), uint16(ip[8])<<8|uint16(ip[9]), 64<<8|uint16(ip[9])))
 	ip[8] = 64
-	sv.reflect(f)
+	sv.reflect(vw, f)
 }
 
 // reflect sends a frame back to where it came from.
-func (sv *service) reflect(f *frame.Frame) {
+func (sv *service) reflect(vw *view, f *frame.Frame) {
 	b := f.Bytes()
 	copy(b, b[6:12])
 	sv.mac.Put(b[6:])
 	in := fdb.Dst(f.Ingress)
-	f.Verdict = frame.Verdict{Action: frame.ToPort, Dst: in.Index()}
-	if in.IsRemote() {
-		f.Verdict.Action = frame.ToPeer
-	}
+	f.Ingress = uint32(fdb.Self)
+	vw.send(f, in)
 }

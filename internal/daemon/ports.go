@@ -11,7 +11,6 @@ import (
 	"github.com/uvtep/uvtep/encap"
 	"github.com/uvtep/uvtep/internal/config"
 	"github.com/uvtep/uvtep/internal/control"
-	"github.com/uvtep/uvtep/internal/tap"
 	"github.com/uvtep/uvtep/vtep"
 )
 
@@ -191,18 +190,12 @@ func (d *server) reopenPort(q placed) error {
 		return err
 	}
 	pc := portConfig(q.port)
-	pc.Device, err = d.opts.tapOpener()(tap.Config{
-		Name: pc.Name, NetNS: pc.NetNS, Rename: pc.Rename, MAC: pc.MAC, Bridge: pc.Bridge,
-		MTU: seg.Config().MTU, Queues: len(d.vtep.Stats().Workers),
-	})
-	if err != nil {
+	if pc.Device, err = d.opts.tapOpener()(seg.TAPConfig(pc)); err != nil {
 		return err
 	}
 	if err := seg.DetachPort(q.port.TAP); err != nil {
 		d.log.Debug("the vanished device of a port", "port", q.port.TAP, "err", err)
 	}
-	if _, err = seg.AttachPort(pc); err != nil {
-		return errors.Join(err, pc.Device.Close())
-	}
-	return nil
+	_, err = seg.AttachPort(pc)
+	return err
 }
