@@ -14,7 +14,7 @@ import (
 
 // The README's commands are typed into one shell, in their order, as a reader
 // does. What they make, they make in namespaces of their own, where /run and
-// /var/lib are empty too, and all of it ends with the shell.
+// /var/lib are empty and /etc is a copy, and all of it ends with the shell.
 func TestTheCommandsOfTheREADMEDoWhatItSays(t *testing.T) {
 	if testing.Short() {
 		t.Skip("this takes 8 s")
@@ -38,9 +38,18 @@ func TestTheCommandsOfTheREADMEDoWhatItSays(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	const begin = `mount -t tmpfs none /run && mount -t tmpfs none /var/lib && exec bash -e -c "$0"`
+	etc := filepath.Join(t.TempDir(), "etc")
+	if out, err := exec.Command("cp", "-a", "/etc", etc).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	resolver := filepath.Join(etc, "resolv.conf")
+	os.Remove(resolver) // where it is a link, it leads out of the copy
+	if err := os.WriteFile(resolver, []byte("# the host's\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	const begin = `mount --bind "$1" /etc && mount -t tmpfs none /run && mount -t tmpfs none /var/lib && exec bash -e -c "$0"`
 	cmd := exec.CommandContext(ctx, "unshare", "--net", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child",
-		"sh", "-c", begin, typed.String())
+		"sh", "-c", begin, typed.String(), etc)
 	cmd.Env = append(os.Environ(), "PATH="+filepath.Dir(program)+":"+os.Getenv("PATH"))
 	out, err := cmd.CombinedOutput()
 	if err != nil {
@@ -57,6 +66,9 @@ func TestTheCommandsOfTheREADMEDoWhatItSays(t *testing.T) {
 		if n := strings.Count(string(out), want); n != times {
 			t.Errorf("%q stands there %d times, want %d", want, n, times)
 		}
+	}
+	if b, err := os.ReadFile(resolver); err != nil || string(b) != "# the host's\n" {
+		t.Errorf("the host's resolv.conf has become %q, %v", b, err)
 	}
 	if t.Failed() {
 		t.Logf("%s", out)
