@@ -24,6 +24,7 @@ type Port struct {
 	state   []portState
 	gone    atomic.Bool // the device has vanished
 	told    atomic.Bool // and that was logged
+	offload tap.Offload // that the device had when it was last looked at; the maintainer's
 }
 
 // portState is one worker's share of a port.
@@ -63,8 +64,9 @@ func (s *Segment) AttachPort(cfg PortConfig) (*Port, error) {
 	for i := range p.state {
 		p.state[i].out = make([]*frame.Frame, 0, frame.BatchLen)
 	}
+	p.offload = p.dev.Offload()
 	vw.ports[id] = p
-	vw.takes |= p.dev.Offload()
+	vw.takes |= p.offload
 	s.table.SetLimit(fdb.Local(p.id), cfg.MaxMACs)
 	s.view.Store(&vw)
 	if err := p.listen(); err != nil {
@@ -139,15 +141,44 @@ func (s *Segment) detach(p *Port) error {
 	vw := *s.view.Load()
 	vw.ports = slices.Clone(vw.ports)
 	vw.ports[p.id] = nil
-	vw.takes = 0
-	for _, other := range vw.ports {
-		if other != nil {
-			vw.takes |= other.dev.Offload()
-		}
-	}
+	vw.takes = vw.offload()
 	s.view.Store(&vw)
 	s.v.settle()
 	return p.dev.Close()
+}
+
+// offload is what any of the ports does.
+func (vw *view) offload() (any tap.Offload) {
+	for _, p := range vw.ports {
+		if p != nil {
+			any |= p.dev.Offload()
+		}
+	}
+	return any
+}
+
+// lostOffloads tells, once, of what the kernel has come to refuse.
+func (s *Segment) lostOffloads() {
+	var lost tap.Offload
+	for _, p := range s.view.Load().ports {
+		if p == nil {
+			continue
+		}
+		if gone := p.offload &^ p.dev.Offload(); gone != 0 {
+			p.offload &^= gone
+			lost |= gone
+			s.v.cfg.Logger.Warn("the kernel refuses an offload; going on without it", "vni", s.vni, "port", p.cfg.Name, "offload", gone)
+			s.v.lostOffloads.Add(uint64(len(gone.Names())))
+		}
+	}
+	if lost == 0 {
+		return
+	}
+	s.v.mu.Lock()
+	defer s.v.mu.Unlock()
+	vw := *s.view.Load()
+	vw.takes = vw.offload()
+	s.view.Store(&vw)
 }
 
 func (s *Segment) port(name string) *Port {

@@ -296,6 +296,7 @@ func (s *Segment) maintain(ctx context.Context) {
 		runtime.Gosched()
 	}
 	s.agePeers(now)
+	s.lostOffloads()
 	for _, p := range s.view.Load().ports {
 		if p != nil && p.gone.Load() && !p.told.Swap(true) {
 			s.v.cfg.Logger.Warn("a port has vanished; reload to open it again", "vni", s.vni, "port", p.cfg.Name)

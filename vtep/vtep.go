@@ -32,6 +32,8 @@ type VTEP struct {
 	now     atomic.Uint32 // seconds since start, for ageing
 	unknown dropTable     // drops of packets whose segment is not known
 
+	lostOffloads atomic.Uint64
+
 	requests, freeRequests chan *request // DHCP messages on their way to the service, and unused ones
 
 	mu       sync.Mutex // changes of the set of segments, and of any segment
@@ -136,6 +138,7 @@ const sweepBudget = 4096
 // maintain keeps the time, ages what was learned, and tells of ports that have
 // vanished.
 func (v *VTEP) maintain(ctx context.Context) {
+	offload := v.ep.Offload()
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for {
@@ -144,6 +147,11 @@ func (v *VTEP) maintain(ctx context.Context) {
 			return
 		case <-tick.C:
 			v.now.Store(uint32(v.cfg.Clock().Sub(v.start) / time.Second))
+			if lost := offload &^ v.ep.Offload(); lost != 0 {
+				offload &^= lost
+				v.cfg.Logger.Warn("the kernel refuses an offload; going on without it", "offload", lost)
+				v.lostOffloads.Add(uint64(len(lost.Names())))
+			}
 			for _, s := range v.Segments() {
 				s.maintain(ctx)
 			}
@@ -220,6 +228,7 @@ func (v *VTEP) Segments() []*Segment {
 type WorkerStats struct {
 	ID, CPU                       int
 	RxPackets, TxPackets, Batches uint64
+	Offload                       []string // of the tunnel, in use
 }
 
 // DropStats counts the frames that were dropped for one reason. VNI is 0 for
@@ -234,13 +243,16 @@ type DropStats struct {
 type Stats struct {
 	Workers []WorkerStats
 	Drops   []DropStats // those that happened, by VNI and reason
+
+	LostOffloads uint64 // of ports and tunnel, that the kernel came to refuse
 }
 
 // Stats reads the counters; it takes no lock that a worker takes.
 func (v *VTEP) Stats() Stats {
-	var st Stats
+	st := Stats{LostOffloads: v.lostOffloads.Load()}
+	offload := v.ep.Offload().Names()
 	for _, w := range v.workers {
-		st.Workers = append(st.Workers, WorkerStats{ID: w.id, CPU: -1, RxPackets: w.rx.load(), TxPackets: w.tx.load(), Batches: w.batches.load()})
+		st.Workers = append(st.Workers, WorkerStats{ID: w.id, CPU: -1, RxPackets: w.rx.load(), TxPackets: w.tx.load(), Batches: w.batches.load(), Offload: offload})
 	}
 	add := func(vni encap.VNI, d dropTable) {
 		for r := range frame.Reason(frame.Reasons) {

@@ -11,7 +11,7 @@ func (s *source) config(raw *rawConfig) *Config {
 	c := &Config{
 		Underlay: s.underlay("underlay", &raw.Underlay),
 		Workers:  int(s.integer("workers", raw.Workers, 0, 1024, 0)),
-		Offload:  oneOf(s, "offload", raw.Offload, string(raw.Offload), OffloadAuto),
+		Offload:  s.offload("offload", &raw.Offload),
 		State:    s.nonEmpty("state", raw.State, DefaultState),
 		API:      s.api("api", &raw.API),
 	}
@@ -20,6 +20,19 @@ func (s *source) config(raw *rawConfig) *Config {
 	}
 	s.acrossSegments(c.Segments)
 	return c
+}
+
+// auto is the word for whatever the kernel can.
+const auto = "auto"
+
+func (s *source) offload(p path, raw *rawOffload) Offload {
+	if raw.All != "" && oneOf(s, p, raw.All, string(raw.All), auto) == off {
+		return Offload{}
+	}
+	return Offload{
+		TUNGSO: s.boolean(raw.TUNGSO, true), TUNGRO: s.boolean(raw.TUNGRO, true),
+		UDPGSO: s.boolean(raw.UDPGSO, true), UDPGRO: s.boolean(raw.UDPGRO, true),
+	}
 }
 
 func (s *source) underlay(p path, raw *rawUnderlay) Underlay {

@@ -21,14 +21,11 @@ type Config struct {
 	Segments []Segment // in the order of the file; their VNIs differ
 }
 
-// Offload says whether ports may use checksum and segmentation offloads.
-type Offload string
-
-// Values of Offload.
-const (
-	OffloadAuto Offload = "auto"
-	OffloadOff  Offload = "off"
-)
+// Offload says which offloads are used where the kernel has them.
+type Offload struct {
+	TUNGSO, TUNGRO bool // super-frames from TAPs, and to them
+	UDPGSO, UDPGRO bool // many datagrams of the tunnel at once, out and in
+}
 
 // Underlay is the network that carries the tunnel.
 type Underlay struct {

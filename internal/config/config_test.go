@@ -78,6 +78,9 @@ func eachKey(t reflect.Type, p path, f func(path)) {
 		return
 	}
 	for i := range t.NumField() {
+		if t.Field(i).Tag.Get("yaml") == "-" {
+			continue
+		}
 		f(p.key(t.Field(i).Tag.Get("yaml")))
 		eachKey(t.Field(i).Type, p.key(t.Field(i).Tag.Get("yaml")), f)
 	}
@@ -98,7 +101,7 @@ func TestAMinimalFileHasTheDefaults(t *testing.T) {
 		{"source ports", c.Underlay.SourcePorts, SourcePorts{16, 49152, 65535}},
 		{"api", c.API, API{Socket: DefaultSocket, HTTP: DefaultHTTP}},
 		{"state", c.State, "/var/lib/uvtep"},
-		{"offload", c.Offload, OffloadAuto},
+		{"offload", c.Offload, Offload{true, true, true, true}},
 		{"name", c.Segments[0].Name, "vni7"},
 		{"learning", c.Segments[0].Learning, true},
 		{"ageing", c.Segments[0].Ageing.String(), "5m0s"},

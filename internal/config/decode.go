@@ -121,9 +121,10 @@ func (s *source) value(n ast.Node, v reflect.Value, p path, key place) {
 func (s *source) mapping(n ast.Node, v reflect.Value, p path) {
 	entries, ok := entriesOf(n)
 	if !ok {
-		if short, can := v.Addr().Interface().(interface{ shorthand(string) }); can && n.Type() == ast.StringType {
-			short.shorthand(n.(*ast.StringNode).Value)
-			s.places[p.key("subnet")] = s.places[p]
+		if short, can := v.Addr().Interface().(interface{ shorthand(string) string }); can && n.Type() == ast.StringType {
+			if key := short.shorthand(n.(*ast.StringNode).Value); key != "" {
+				s.places[p.key(key)] = s.places[p]
+			}
 			return
 		}
 		s.fault(p, "a mapping of keys is needed, not %s", kindOf(n))
@@ -139,7 +140,7 @@ func (s *source) mapping(n ast.Node, v reflect.Value, p path) {
 		}
 		seen[name] = at
 		i := slices.Index(fields, name)
-		if i < 0 {
+		if i < 0 || name == "-" {
 			s.faultAt(at, p.key(name), "%s", unknown(v.Type(), name, fields))
 			continue
 		}
@@ -256,7 +257,8 @@ func keyName(k ast.MapKeyNode) string {
 	return "?"
 }
 
-// keysOf lists the keys of a raw struct, in the order of its fields.
+// keysOf lists the keys of a raw struct, in the order of its fields; "-" for one
+// that has none.
 func keysOf(t reflect.Type) []string {
 	keys := make([]string, t.NumField())
 	for i := range keys {

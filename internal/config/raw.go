@@ -7,7 +7,7 @@ package config
 type rawConfig struct {
 	Underlay rawUnderlay  `yaml:"underlay" jsonschema:"required" jsonschema_description:"The network that carries the tunnel."`
 	Workers  int64        `yaml:"workers" jsonschema:"minimum=0,maximum=1024" jsonschema_description:"How many workers carry frames; 0 is one per core."`
-	Offload  offloadText  `yaml:"offload" jsonschema_description:"Checksum and segmentation offloads of the ports: auto or off."`
+	Offload  rawOffload   `yaml:"offload" jsonschema_description:"What the kernel does for many segments at once: auto (whatever it can), off, or each by itself."`
 	State    string       `yaml:"state" jsonschema:"minLength=1" jsonschema_description:"Directory of the leases and of whatever else must outlive a restart. Default /var/lib/uvtep."`
 	API      rawAPI       `yaml:"api" jsonschema_description:"Where the daemon is asked and told."`
 	Segments []rawSegment `yaml:"segments" jsonschema_description:"The broadcast domains, one a VNI."`
@@ -30,9 +30,25 @@ type rawSourcePorts struct {
 	Range portRangeText `yaml:"range" jsonschema_description:"Where they are taken from. Default 49152-65535."`
 }
 
+type rawOffload struct {
+	All    offloadText `yaml:"-"`
+	TUNGSO *bool       `yaml:"tun_gso" jsonschema_description:"TAPs hand over super-frames (TSO, USO). Default true: where the kernel can."`
+	TUNGRO *bool       `yaml:"tun_gro" jsonschema_description:"TAPs take super-frames. Default true."`
+	UDPGSO *bool       `yaml:"udp_gso" jsonschema_description:"Many tunnel packets leave in one system call. Default true."`
+	UDPGRO *bool       `yaml:"udp_gro" jsonschema_description:"The tunnel packets of a flow arrive as one. Default true."`
+}
+
+// shorthand is one word for all of it.
+func (o *rawOffload) shorthand(word string) (key string) {
+	o.All = offloadText(word)
+	return ""
+}
+
+func (o rawOffload) short() (any, bool) { return o.All, o.All != "" }
+
 type rawAPI struct {
 	Socket string  `yaml:"socket" jsonschema:"minLength=1,maxLength=107" jsonschema_description:"Unix socket of the control API. Default /run/uvtep/uvtep.sock."`
-	HTTP   *string `yaml:"http" jsonschema_description:"Loopback address and port of the metrics, the web page and the read-only API. Default 127.0.0.1:9479; empty is off."`
+	HTTP   *string `yaml:"http" jsonschema_description:"Loopback address and port of the metrics and of the read-only API. Default 127.0.0.1:9479; empty is off."`
 }
 
 type rawSegment struct {

@@ -1,5 +1,7 @@
 package config
 
+import "reflect"
+
 type rawDHCP struct {
 	Subnet          prefixText   `yaml:"subnet" jsonschema:"required" jsonschema_description:"The segment's IPv4 subnet, /8 to /30."`
 	Server          ipv4Text     `yaml:"server" jsonschema_description:"The server identifier; answers ARP and ping. Default: the subnet's first free address."`
@@ -22,7 +24,14 @@ type rawDHCP struct {
 }
 
 // shorthand makes the server of a subnet alone: `dhcp: 192.168.100.0/24`.
-func (d *rawDHCP) shorthand(text string) { d.Subnet = prefixText(text) }
+func (d *rawDHCP) shorthand(text string) (key string) {
+	d.Subnet = prefixText(text)
+	return "subnet"
+}
+
+func (d rawDHCP) short() (any, bool) {
+	return d.Subnet, reflect.DeepEqual(d, rawDHCP{Subnet: d.Subnet})
+}
 
 type rawRoute struct {
 	To  prefixText `yaml:"to" jsonschema:"required" jsonschema_description:"Destination."`

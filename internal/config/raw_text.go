@@ -43,7 +43,7 @@ func (dhcpMTUText) word() string { return off }
 // A choice is one of a few words.
 type choice interface{ words() []string }
 
-func (offloadText) words() []string { return []string{string(OffloadAuto), string(OffloadOff)} }
+func (offloadText) words() []string { return []string{auto, off} }
 func (acceptText) words() []string  { return []string{string(AcceptPeers), string(AcceptAny)} }
 func (serveText) words() []string   { return []string{string(ServeSegment), string(ServeLocal)} }
 
@@ -92,6 +92,13 @@ func (rawDHCP) JSONSchemaExtend(s *jsonschema.Schema) {
 	full := *s
 	full.Version, full.ID = "", ""
 	*s = jsonschema.Schema{OneOf: []*jsonschema.Schema{prefixText("").JSONSchema(), &full}}
+}
+
+// JSONSchemaExtend lets a word stand for all offloads.
+func (rawOffload) JSONSchemaExtend(s *jsonschema.Schema) {
+	full := *s
+	full.Version, full.ID = "", ""
+	*s = jsonschema.Schema{OneOf: []*jsonschema.Schema{offloadText("").JSONSchema(), &full}}
 }
 
 // JSONSchemaExtend says that an option has exactly one value.

@@ -23,7 +23,7 @@ func rawOf(c *Config) rawConfig {
 			Strict:   u.Strict,
 		},
 		Workers: int64(c.Workers),
-		Offload: offloadText(unless(c.Offload, OffloadAuto)),
+		Offload: rawOffloadOf(c.Offload),
 		State:   unless(c.State, DefaultState),
 	}
 	if u.TTL != (TTL{Value: DefaultTTL}) {
@@ -43,6 +43,13 @@ func rawOf(c *Config) rawConfig {
 		raw.Segments = append(raw.Segments, rawSegmentOf(&c.Segments[i]))
 	}
 	return raw
+}
+
+func rawOffloadOf(o Offload) rawOffload {
+	if o == (Offload{}) {
+		return rawOffload{All: off}
+	}
+	return rawOffload{TUNGSO: falseOnly(o.TUNGSO), TUNGRO: falseOnly(o.TUNGRO), UDPGSO: falseOnly(o.UDPGSO), UDPGRO: falseOnly(o.UDPGRO)}
 }
 
 func rawSourcePortsOf(sp SourcePorts) rawSourcePorts {

@@ -22,7 +22,7 @@ type writer struct{ strings.Builder }
 func (w *writer) mapping(v reflect.Value, indent int) {
 	for i := range v.NumField() {
 		f := v.Field(i)
-		if f.IsZero() {
+		if f.IsZero() || v.Type().Field(i).Tag.Get("yaml") == "-" {
 			continue
 		}
 		if f.Kind() == reflect.Pointer {
@@ -30,8 +30,10 @@ func (w *writer) mapping(v reflect.Value, indent int) {
 		}
 		w.WriteString(strings.Repeat(" ", indent) + v.Type().Field(i).Tag.Get("yaml") + ":")
 		short := reflect.Value{}
-		if d, ok := f.Interface().(rawDHCP); ok && reflect.DeepEqual(d, rawDHCP{Subnet: d.Subnet}) {
-			short = reflect.ValueOf(d.Subnet)
+		if raw, ok := f.Interface().(interface{ short() (any, bool) }); ok {
+			if word, ok := raw.short(); ok {
+				short = reflect.ValueOf(word)
+			}
 		}
 		switch {
 		case short.IsValid():

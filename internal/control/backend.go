@@ -21,6 +21,8 @@ type Reader interface {
 	Leases(vni encap.VNI) ([]Lease, error)
 	Drops(vni encap.VNI) ([]Drop, error)
 	Workers() []Worker
+	// LostOffloads is how many offloads the kernel has come to refuse.
+	LostOffloads() uint64
 }
 
 // Backend is what the API does, as the daemon does it. Errors are ErrNotFound,

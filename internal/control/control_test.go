@@ -68,7 +68,10 @@ func (f *fake) Leases(vni encap.VNI) ([]control.Lease, error) {
 }
 
 func (f *fake) Drops(vni encap.VNI) ([]control.Drop, error) { return nil, f.note("drops", vni) }
-func (f *fake) Workers() []control.Worker                   { return []control.Worker{{ID: 1, CPU: -1, Batches: 7}} }
+func (f *fake) Workers() []control.Worker {
+	return []control.Worker{{ID: 1, CPU: -1, Batches: 7, Offload: []string{"udp-gso"}}}
+}
+func (f *fake) LostOffloads() uint64 { return 0 }
 
 func (f *fake) AddFDB(vni encap.VNI, m fdb.MAC, to control.StaticTarget) error {
 	return f.note("add fdb", vni, m, to)

@@ -93,6 +93,8 @@ type Worker struct {
 	RxPackets uint64 `json:"rx_packets" doc:"frames read from ports and tunnel"`
 	TxPackets uint64 `json:"tx_packets" doc:"frames written to ports and tunnel"`
 	Batches   uint64 `json:"batches"`
+
+	Offload []string `json:"offload" nullable:"false" doc:"offloads of the tunnel in use"`
 }
 
 // StaticTarget is where a static FDB entry points to. Exactly one is set.

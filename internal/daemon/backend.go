@@ -72,7 +72,7 @@ func (d *server) Ports(vni encap.VNI) ([]control.Port, error) {
 		var out []control.Port
 		for _, p := range s.Ports() {
 			out = append(out, control.Port{
-				VNI: s.VNI(), Name: p.Name, Kind: p.Kind, State: p.State, Queues: p.Queues, Offload: []string{}, Isolated: p.Isolated,
+				VNI: s.VNI(), Name: p.Name, Kind: p.Kind, State: p.State, Queues: p.Queues, Offload: p.Offload, Isolated: p.Isolated,
 				RxPackets: p.RxPackets, RxBytes: p.RxBytes, RxDropped: p.RxDropped,
 				TxPackets: p.TxPackets, TxBytes: p.TxBytes, TxDropped: p.TxDropped,
 			})
@@ -129,10 +129,13 @@ func (d *server) Drops(vni encap.VNI) ([]control.Drop, error) {
 func (d *server) Workers() []control.Worker {
 	var out []control.Worker
 	for _, w := range d.vtep.Stats().Workers {
-		out = append(out, control.Worker{ID: w.ID, CPU: w.CPU, RxPackets: w.RxPackets, TxPackets: w.TxPackets, Batches: w.Batches})
+		out = append(out, control.Worker{ID: w.ID, CPU: w.CPU, RxPackets: w.RxPackets, TxPackets: w.TxPackets, Batches: w.Batches, Offload: w.Offload})
 	}
 	return out
 }
+
+// LostOffloads implements control.Reader.
+func (d *server) LostOffloads() uint64 { return d.vtep.Stats().LostOffloads }
 
 func (d *server) AddFDB(vni encap.VNI, mac fdb.MAC, to control.StaticTarget) error {
 	s, err := d.segment(vni)

@@ -17,6 +17,17 @@ func vtepConfig(c *config.Config) vtep.Config {
 		Local: u.Local, Port: u.Port, Device: u.Device, Workers: c.Workers, Strict: u.Strict,
 		NoChecksum: !u.Checksum, TTL: u.TTL.Value, InheritTTL: u.TTL.Inherit,
 	}
+	for _, o := range []struct {
+		used bool
+		of   vtep.Offload
+	}{
+		{c.Offload.TUNGSO, vtep.OffloadTUNGSO}, {c.Offload.TUNGRO, vtep.OffloadTUNGRO},
+		{c.Offload.UDPGSO, vtep.OffloadUDPGSO}, {c.Offload.UDPGRO, vtep.OffloadUDPGRO},
+	} {
+		if !o.used {
+			v.NoOffload |= o.of
+		}
+	}
 	if u.Accept == config.AcceptAny {
 		v.Accept = vtep.AcceptAny
 	}

@@ -22,7 +22,7 @@ func everything(t *testing.T) *config.Config {
 	}
 	changed := strings.NewReplacer(
 		"port: 4789 ", "port: 8472 ", "checksum: true", "checksum: false", "ttl: 64", "ttl: inherit", "tos: inherit", "tos: 8",
-		"strict: false", "strict: true", "count: 16", "count: 8", "range: 49152-65535", "range: 50000-60000", "workers: 0", "workers: 3",
+		"strict: false", "strict: true", "count: 16", "count: 8", "range: 49152-65535", "range: 50000-60000", "workers: 0", "workers: 3", "udp_gso: true", "udp_gso: false", "tun_gro: true", "tun_gro: false",
 		"learning: true", "learning: false", "isolated: false", "isolated: true", "max_macs: 0", "max_macs: 5",
 		"authoritative: false", "authoritative: true", "subnet_selection: false", "subnet_selection: true", "serve: segment ", "serve: local ",
 		"    group: 239.1.1.200", "    mtu: 1450\n    group: 239.1.1.200", "tap: tap101", "tap: tap101\n        netns: guest2",
@@ -118,6 +118,7 @@ func TestTheRestOfTheUnderlaysKeysReachIt(t *testing.T) {
 	}
 	want := underlay.Config{
 		Local: netip.MustParseAddr("10.9.0.1"), Port: 8472, Device: "eth0", TTL: 64, Queues: 3, Sources: 8, SourceLow: 50000, SourceHigh: 60000,
+		Offload: underlay.GRO,
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("it was opened as %+v, want %+v", got, want)

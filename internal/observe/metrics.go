@@ -164,7 +164,15 @@ func (c *collector) workers(put func(metric, float64, ...string)) error {
 	rx := counter("worker_receive_packets_total", "Frames that the worker has read.", "worker")
 	tx := counter("worker_transmit_packets_total", "Frames that the worker has written.", "worker")
 	batches := counter("worker_batches_total", "Batches that the worker has carried.", "worker")
-	for _, w := range c.from.Workers() {
+	offload := gauge("tunnel_offload", "1 for each offload of the tunnel that is in use.", "offload")
+	lost := counter("lost_offloads_total", "Offloads of ports and tunnel that the kernel has come to refuse.")
+	put(lost, float64(c.from.LostOffloads()))
+	for i, w := range c.from.Workers() {
+		if i == 0 { // it is the same for all
+			for _, o := range w.Offload {
+				put(offload, 1, o)
+			}
+		}
 		id := strconv.Itoa(w.ID)
 		put(rx, float64(w.RxPackets), id)
 		put(tx, float64(w.TxPackets), id)

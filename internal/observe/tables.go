@@ -107,13 +107,13 @@ func Drops(w io.Writer, all []control.Drop) error {
 
 // Workers writes the table of workers.
 func Workers(w io.Writer, all []control.Worker) error {
-	t := newTable(column{"WORKER", true}, column{"CPU", true}, column{"RX PACKETS", true}, column{"TX PACKETS", true}, column{"BATCHES", true})
+	t := newTable(column{"WORKER", true}, column{"CPU", true}, column{"RX PACKETS", true}, column{"TX PACKETS", true}, column{"BATCHES", true}, column{"OFFLOAD", false})
 	for _, k := range all {
 		cpu := any(k.CPU)
 		if k.CPU < 0 {
 			cpu = none
 		}
-		t.row(k.ID, cpu, k.RxPackets, k.TxPackets, k.Batches)
+		t.row(k.ID, cpu, k.RxPackets, k.TxPackets, k.Batches, list(k.Offload))
 	}
 	return t.write(w)
 }
