@@ -14,7 +14,8 @@ import (
 // twice at a measurement, is left out, and the result says why: see Result.Err.
 //
 // ErrOptions means that the options make no run, ErrNotRoot that root is needed,
-// ErrInterrupted that the context ended.
+// ErrInterrupted that the context ended. Where something could not be taken away
+// there is both a result and an error.
 func Run(ctx context.Context, o Options) (result *Result, err error) {
 	if err := o.fill(); err != nil {
 		return nil, err
@@ -36,7 +37,7 @@ func Run(ctx context.Context, o Options) (result *Result, err error) {
 			result, err = nil, ErrInterrupted
 		}
 		if e := w.close(); e != nil {
-			result, err = nil, errors.Join(err, fmt.Errorf("take down: %w", e))
+			err = errors.Join(err, fmt.Errorf("take down: %w", e))
 		}
 	}()
 	r, err := newRun(ctx, w, o)

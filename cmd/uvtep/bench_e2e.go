@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"io"
 	"os"
 	"strings"
 	"time"
@@ -79,22 +78,20 @@ func benchE2E(c *cobra.Command, o e2e.Options, out string, asJSON bool) error {
 	if errors.Is(err, e2e.ErrOptions) {
 		return usageError{err}
 	}
-	if err != nil {
+	if r == nil {
 		return err
 	}
 	var files []string
+	var unwritten error
 	if out != "" {
-		if files, err = r.Write(out); err != nil {
-			return err
-		}
+		files, unwritten = r.Write(out)
 	}
-	return errors.Join(showE2E(c.OutOrStdout(), s, r, files, asJSON), s.Close(), r.Err())
-}
-
-func showE2E(w io.Writer, s *e2e.Screen, r *e2e.Result, files []string, asJSON bool) error {
+	if !asJSON {
+		s.Report(r, files)
+	}
+	err = errors.Join(err, unwritten, r.Err(), s.Close())
 	if asJSON {
-		return errors.Join(s.Close(), writeJSON(w, r))
+		err = errors.Join(err, writeJSON(c.OutOrStdout(), r))
 	}
-	s.Report(r, files)
-	return nil
+	return err
 }
