@@ -142,7 +142,7 @@ func TestLabelsAreBounded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	allowed := map[string]bool{"vni": true, "port": true, "peer": true, "reason": true, "worker": true, "state": true}
+	allowed := map[string]bool{"vni": true, "port": true, "peer": true, "reason": true, "worker": true, "state": true, "offload": true}
 	for _, f := range families {
 		if strings.HasPrefix(f.GetName(), "uvtep_go_") || f.GetName() == "uvtep_build_info" {
 			continue // of the program, not of what it carries
