@@ -290,7 +290,7 @@ func TestManyClientsAtOnceGetTheirOwnAnswers(t *testing.T) {
 // However wakes and rounds fall together, a wake is followed by a round that
 // looks at all sources.
 func TestNoWakeIsLost(t *testing.T) {
-	p, err := newPoller()
+	p, err := newPoller(DefaultBusyPoll)
 	if err != nil {
 		t.Fatal(err)
 	}

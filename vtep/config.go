@@ -77,6 +77,7 @@ type Config struct {
 	Logger     *slog.Logger
 	Clock      func() time.Time // nil = time.Now
 	NoOffload  Offload          // what is not asked of the kernel; the rest is, where it has it
+	BusyPoll   time.Duration    // how long a worker looks for more before it sleeps; 0 = DefaultBusyPoll, negative = not at all
 	DHCP       *dhcpd.Service   // whose Run runs as long as the VTEP's; nil = segments have no DHCP
 
 	// OpenTAP and OpenUnderlay reach the operating system; nil means the real
@@ -84,6 +85,10 @@ type Config struct {
 	OpenTAP      tap.Opener
 	OpenUnderlay underlay.Opener
 }
+
+// DefaultBusyPoll is a little longer than a frame takes to a neighbour and its
+// answer back, and so short that nobody misses the time.
+const DefaultBusyPoll = 30 * time.Microsecond
 
 // Defaults of a segment.
 const (
@@ -146,6 +151,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.TTL == 0 {
 		c.TTL = 64
+	}
+	if c.BusyPoll == 0 {
+		c.BusyPoll = DefaultBusyPoll
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)

@@ -4,8 +4,12 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
+	"syscall"
+	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -17,6 +21,8 @@ type poller struct {
 	epfd, wakefd int
 	events       [64]unix.EpollEvent
 	ready        []*source
+	busy         time.Duration // how long to look again before sleeping
+	brisk        bool          // the last sleep was short: the next event may be near
 
 	mu      sync.Mutex // add and remove; the worker takes it only when the set changed
 	byIndex atomic.Pointer[[]*source]
@@ -24,7 +30,7 @@ type poller struct {
 	woken   atomic.Bool
 }
 
-func newPoller() (*poller, error) {
+func newPoller(busy time.Duration) (*poller, error) {
 	epfd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {
 		return nil, fmt.Errorf("epoll_create1: %w", err)
@@ -34,7 +40,7 @@ func newPoller() (*poller, error) {
 		unix.Close(epfd)
 		return nil, fmt.Errorf("eventfd: %w", err)
 	}
-	p := &poller{epfd: epfd, wakefd: wakefd}
+	p := &poller{epfd: epfd, wakefd: wakefd, busy: busy}
 	p.byIndex.Store(new([]*source))
 	p.mem.Store(new([]*source))
 	ev := unix.EpollEvent{Events: unix.EPOLLIN, Fd: -1}
@@ -114,6 +120,45 @@ func (p *poller) remove(s *source) {
 	p.mem.Store(&list)
 }
 
+// briskSleep is how short a sleep is after which it pays to look again for a while
+// before the next one.
+const briskSleep = time.Millisecond
+
+// look is a wait that does not.
+func (p *poller) look() int {
+	// Raw, as it never blocks: the scheduler need not be told.
+	n, _, errno := syscall.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(p.epfd),
+		uintptr(unsafe.Pointer(&p.events[0])), uintptr(len(p.events)), 0, 0, 0)
+	if errno != 0 {
+		return 0 // EINTR
+	}
+	return int(n)
+}
+
+// again reports whether a source without a descriptor has more.
+func (p *poller) again() bool {
+	return slices.ContainsFunc(*p.mem.Load(), func(s *source) bool { return s != nil && s.ready.Load() })
+}
+
+// sleep waits. If the last wait was short it looks for a while first, and lets
+// others run in between: to be woken takes longer than many an answer does to
+// come, and the processor that would go idle takes longest.
+func (p *poller) sleep() int {
+	start := time.Now()
+	for p.brisk && time.Since(start) < p.busy {
+		syscall.RawSyscall(unix.SYS_SCHED_YIELD, 0, 0, 0)
+		if n := p.look(); n > 0 {
+			return n
+		}
+	}
+	n, err := unix.EpollWait(p.epfd, p.events[:], -1)
+	if err != nil {
+		n = 0 // EINTR
+	}
+	p.brisk = time.Since(start) < briskSleep
+	return n
+}
+
 // wake ends the worker's wait, at once or the next time it waits.
 func (p *poller) wake() {
 	if p.woken.Swap(true) {
@@ -129,16 +174,9 @@ func (p *poller) wake() {
 // that have. The slice is good until the next call.
 func (p *poller) wait() []*source {
 	p.ready = p.ready[:0]
-	timeout := -1
-	for _, s := range *p.mem.Load() {
-		if s != nil && s.ready.Load() {
-			timeout = 0
-			break
-		}
-	}
-	n, err := unix.EpollWait(p.epfd, p.events[:], timeout)
-	if err != nil {
-		n = 0 // EINTR
+	n := p.look()
+	if n == 0 && !p.again() {
+		n = p.sleep()
 	}
 	list := *p.byIndex.Load()
 	for _, e := range p.events[:n] {

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // poller tells a worker which of its sources have something. Without epoll only
@@ -18,7 +19,7 @@ type poller struct {
 	ready []*source
 }
 
-func newPoller() (*poller, error) {
+func newPoller(time.Duration) (*poller, error) {
 	p := &poller{woken: make(chan struct{}, 1)}
 	p.mem.Store(new([]*source))
 	return p, nil

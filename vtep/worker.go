@@ -62,7 +62,7 @@ type worker struct {
 }
 
 func newWorker(v *VTEP, id int, q underlay.Queue) (*worker, error) {
-	p, err := newPoller()
+	p, err := newPoller(v.cfg.BusyPoll)
 	if err != nil {
 		return nil, err
 	}

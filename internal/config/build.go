@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // config turns the raw file into its typed form, noting every fault on the way.
@@ -12,6 +13,7 @@ func (s *source) config(raw *rawConfig) *Config {
 		Underlay: s.underlay("underlay", &raw.Underlay),
 		Workers:  int(s.integer("workers", raw.Workers, 0, 1024, 0)),
 		Offload:  s.offload("offload", &raw.Offload),
+		BusyPoll: s.duration("busy_poll", raw.BusyPoll, 0, 10*time.Millisecond, time.Microsecond, DefaultBusyPoll),
 		State:    s.nonEmpty("state", raw.State, DefaultState),
 		API:      s.api("api", &raw.API),
 	}

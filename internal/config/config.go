@@ -16,7 +16,8 @@ type Config struct {
 	Underlay Underlay
 	Workers  int // 0 = one per core
 	Offload  Offload
-	State    string // directory
+	BusyPoll time.Duration // 0 = not at all
+	State    string        // directory
 	API      API
 	Segments []Segment // in the order of the file; their VNIs differ
 }
@@ -114,6 +115,7 @@ type Port struct {
 const (
 	DefaultPort        = 4789
 	DefaultTTL         = 64
+	DefaultBusyPoll    = 30 * time.Microsecond
 	DefaultSourceCount = 16
 	DefaultSourceLow   = 49152
 	DefaultSourceHigh  = 65535

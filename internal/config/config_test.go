@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 )
 
 const shipped = "../../packaging/uvtep.yaml"
@@ -101,6 +102,7 @@ func TestAMinimalFileHasTheDefaults(t *testing.T) {
 		{"source ports", c.Underlay.SourcePorts, SourcePorts{16, 49152, 65535}},
 		{"api", c.API, API{Socket: DefaultSocket, HTTP: DefaultHTTP}},
 		{"state", c.State, "/var/lib/uvtep"},
+		{"busy_poll", c.BusyPoll, 30 * time.Microsecond},
 		{"offload", c.Offload, Offload{true, true, true, true}},
 		{"name", c.Segments[0].Name, "vni7"},
 		{"learning", c.Segments[0].Learning, true},

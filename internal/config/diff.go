@@ -100,6 +100,7 @@ func needsRestart(a, b *Config) []string {
 		{"underlay.source_ports", a.Underlay.SourcePorts != b.Underlay.SourcePorts},
 		{"workers", a.Workers != b.Workers},
 		{"offload", a.Offload != b.Offload},
+		{"busy_poll", a.BusyPoll != b.BusyPoll},
 		{"state", a.State != b.State},
 		{"api.socket", a.API.Socket != b.API.Socket},
 		{"api.http", a.API.HTTP != b.API.HTTP},

@@ -77,6 +77,7 @@ func TestEveryKeyOutsideOfSegmentsNeedsARestart(t *testing.T) {
 		"underlay.source_ports": "underlay: {local: 10.9.0.1, source_ports: {count: 4}}",
 		"workers":               "underlay: {local: 10.9.0.1}\nworkers: 1",
 		"offload":               "underlay: {local: 10.9.0.1}\noffload: off",
+		"busy_poll":             "underlay: {local: 10.9.0.1}\nbusy_poll: 0s",
 		"state":                 "underlay: {local: 10.9.0.1}\nstate: /tmp",
 		"api.socket":            "underlay: {local: 10.9.0.1}\napi: {socket: a}",
 		"api.http":              "underlay: {local: 10.9.0.1}\napi: {http: \"\"}",

@@ -8,6 +8,7 @@ type rawConfig struct {
 	Underlay rawUnderlay  `yaml:"underlay" jsonschema:"required" jsonschema_description:"The network that carries the tunnel."`
 	Workers  int64        `yaml:"workers" jsonschema:"minimum=0,maximum=1024" jsonschema_description:"How many workers carry frames; 0 is one per core."`
 	Offload  rawOffload   `yaml:"offload" jsonschema_description:"What the kernel does for many segments at once: auto (whatever it can), off, or each by itself."`
+	BusyPoll durationText `yaml:"busy_poll" jsonschema_description:"How long a worker looks for more frames before it sleeps, up to 10ms; 0s is not at all. Default 30us."`
 	State    string       `yaml:"state" jsonschema:"minLength=1" jsonschema_description:"Directory of the leases and of whatever else must outlive a restart. Default /var/lib/uvtep."`
 	API      rawAPI       `yaml:"api" jsonschema_description:"Where the daemon is asked and told."`
 	Segments []rawSegment `yaml:"segments" jsonschema_description:"The broadcast domains, one a VNI."`

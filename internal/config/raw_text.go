@@ -28,7 +28,7 @@ const (
 	octetPattern    = `(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])`
 	ipv4Pattern     = octetPattern + `(\.` + octetPattern + `){3}`
 	namePattern     = `^[A-Za-z0-9]([A-Za-z0-9._-]{0,62})$`
-	durationPattern = `^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$`
+	durationPattern = `^([0-9]+(\.[0-9]+)?(us|ms|s|m|h))+$`
 	hexPattern      = `^[0-9A-Fa-f]{2}(:?[0-9A-Fa-f]{2})*$`
 	domainPattern   = `^[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*$`
 )

@@ -83,7 +83,7 @@ func (g generator) file() string {
 		"strict: "+g.one("true", "false"),
 		"source_ports: "+g.one("{}", "{count: 16}", "{count: 1}", "{range: 49152-65535}", "{range: 7-9}", "{count: 2, range: 7-9}"))
 	segments := g.list(3, func(i int) string { return g.segment(i, addr, any, v6) })
-	return strings.Join([]string{"underlay: " + underlay, "workers: " + g.one("0", "2", "1024"), "offload: " + g.one("auto", "off", "{tun_gso: false}", "{tun_gro: false, udp_gro: true}", "{udp_gso: false, udp_gro: false}", "{tun_gso: false, tun_gro: false, udp_gso: false, udp_gro: false}"),
+	return strings.Join([]string{"underlay: " + underlay, "workers: " + g.one("0", "2", "1024"), "busy_poll: " + g.one("0s", "30us", "1ms50us", "10ms"), "offload: " + g.one("auto", "off", "{tun_gso: false}", "{tun_gro: false, udp_gro: true}", "{udp_gso: false, udp_gro: false}", "{tun_gso: false, tun_gro: false, udp_gso: false, udp_gro: false}"),
 		"state: " + g.one("/var/lib/uvtep", "state", `"a b: #c"`, `"true"`, `"12"`, `'"\'`),
 		"api: " + g.some("socket: "+g.one("/run/uvtep/uvtep.sock", "x.sock"), "http: "+g.one(`""`, "127.0.0.1:9479", `"[::1]:0"`)),
 		"segments: " + segments}, "\n") + "\n"

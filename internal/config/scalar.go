@@ -254,7 +254,7 @@ func (s *source) nonEmpty(p path, v, byDefault string) string {
 
 // durationString is d without the zero units that time.Duration prints.
 func durationString(d time.Duration) string {
-	t := d.String()
+	t := strings.ReplaceAll(d.String(), "µ", "u")
 	if d == 0 || d%time.Second != 0 {
 		return t
 	}

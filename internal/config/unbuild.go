@@ -26,6 +26,9 @@ func rawOf(c *Config) rawConfig {
 		Offload: rawOffloadOf(c.Offload),
 		State:   unless(c.State, DefaultState),
 	}
+	if c.BusyPoll != DefaultBusyPoll {
+		raw.BusyPoll = durationText(durationString(c.BusyPoll))
+	}
 	if u.TTL != (TTL{Value: DefaultTTL}) {
 		raw.Underlay.TTL = ttlText(numberOrInherit(u.TTL.Value, u.TTL.Inherit))
 	}

@@ -126,7 +126,7 @@ var (
 	plain = regexp.MustCompile(`^[A-Za-z/][A-Za-z0-9_./-]*$`)
 	// address covers IPv4 addresses, prefixes, ranges and ports of them, and
 	// durations.
-	address = regexp.MustCompile(`^([0-9]+(\.[0-9]+){3}(/[0-9]+|:[0-9]+|-[0-9]+(\.[0-9]+){3})?|[0-9]+(\.[0-9]+)?(ms|s|m|h)([0-9.]+(ms|s|m|h))*|[0-9]+-[0-9]+)$`)
+	address = regexp.MustCompile(`^([0-9]+(\.[0-9]+){3}(/[0-9]+|:[0-9]+|-[0-9]+(\.[0-9]+){3})?|[0-9]+(\.[0-9]+)?(us|ms|s|m|h)([0-9.]+(us|ms|s|m|h))*|[0-9]+-[0-9]+)$`)
 	// reserved words mean something else, to some reader or other.
 	reserved = regexp.MustCompile(`(?i)^(true|false|yes|no|y|n|on|off|null|nan|inf)$`)
 	escapes  = strings.NewReplacer(`\`, `\\`, `"`, `\"`)

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -92,6 +93,9 @@ func (d *server) start(ctx context.Context) error {
 	if d.vtep, err = vtep.New(vc); err != nil {
 		return err
 	}
+	// Workers in the middle of traffic never rest; leases and the API must not
+	// wait for one of them to be preempted.
+	runtime.GOMAXPROCS(max(runtime.GOMAXPROCS(0), len(d.vtep.Stats().Workers)+2))
 	var t transaction // nothing to undo: close does
 	for _, s := range d.cfg.Segments {
 		if ctx.Err() != nil {

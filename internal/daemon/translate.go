@@ -15,7 +15,7 @@ func vtepConfig(c *config.Config) vtep.Config {
 	u := c.Underlay
 	v := vtep.Config{
 		Local: u.Local, Port: u.Port, Device: u.Device, Workers: c.Workers, Strict: u.Strict,
-		NoChecksum: !u.Checksum, TTL: u.TTL.Value, InheritTTL: u.TTL.Inherit,
+		BusyPoll: cmp.Or(c.BusyPoll, -1), NoChecksum: !u.Checksum, TTL: u.TTL.Value, InheritTTL: u.TTL.Inherit,
 	}
 	for _, o := range []struct {
 		used bool
