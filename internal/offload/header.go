@@ -34,9 +34,14 @@ func Put(b []byte, o frame.Offload) {
 	binary.NativeEndian.PutUint16(b[8:], o.CsumOffset)
 }
 
-// minSegment bounds how many segments a header can ask for, bytes of payload in
-// each. Linux never goes below 8 (TCP_MIN_MSS less a full set of options).
-const minSegment = 8
+// minSegment and maxDatagrams bound how many segments a header can ask for. TCP
+// never makes shorter payloads, bytes, in Linux (TCP_MIN_MSS less a full set of
+// options). Datagrams may be of any length, but a sender makes no more at once
+// (UDP_MAX_SEGMENTS).
+const (
+	minSegment   = 8
+	maxDatagrams = 128
+)
 
 // Check holds what the virtio header of a parsed frame claims against what the
 // frame is, and reports whether they agree. What it claims needlessly is not to be
@@ -55,11 +60,11 @@ func Check(f *frame.Frame) bool {
 		}
 		return true
 	}
-	if !partial || i.L4 == 0 || o.CsumStart != i.L4 || o.GSOSize < minSegment {
+	if !partial || i.L4 == 0 || o.CsumStart != i.L4 || o.GSOSize == 0 {
 		return false
 	}
 	b := f.Bytes()
-	hdr := int(i.L4)
+	hdr, few := int(i.L4), 0
 	switch o.GSO {
 	case frame.GSOTCPv4, frame.GSOTCPv6, frame.GSOTCPv4 | frame.GSOECN, frame.GSOTCPv6 | frame.GSOECN:
 		if i.Proto != frame.ProtoTCP || (o.GSO&^frame.GSOECN == frame.GSOTCPv4) != (i.EtherType == frame.TypeIPv4) {
@@ -74,10 +79,11 @@ func Check(f *frame.Frame) bool {
 			return false
 		}
 		hdr += udpLen
+		few = maxDatagrams
 	default:
 		return false
 	}
-	if PacketEnd(f) != len(b) || hdr > len(b) {
+	if PacketEnd(f) != len(b) || hdr > len(b) || o.GSOSize < minSegment && len(b)-hdr > few*int(o.GSOSize) {
 		return false
 	}
 	o.HdrLen = uint16(hdr)

@@ -74,6 +74,23 @@ func TestALyingVirtioHeaderIsRefused(t *testing.T) {
 	}
 }
 
+func TestDatagramsMayBeOfAnyLengthButNotOfAnyNumber(t *testing.T) {
+	for _, v6 := range []bool{false, true} {
+		for _, c := range []struct {
+			payload, size int
+			want          bool
+		}{{30, 1, true}, {128, 1, true}, {129, 1, false}, {128 * 7, 7, true}, {128*7 + 1, 7, false}, {60000, 8, true}} {
+			p := plain(v6, true)
+			p.payload = noise(c.payload, 3)
+			b, o := p.super(t, c.size)
+			f := load(t, b, o)
+			if got := offload.Check(f); got != c.want || got && len(split(t, f)) != (c.payload+c.size-1)/c.size {
+				t.Errorf("v6 %v: %d bytes in datagrams of %d: %v", v6, c.payload, c.size, got)
+			}
+		}
+	}
+}
+
 func TestAChecksumIsCompletedOnlyWhereNothingWasLookedAt(t *testing.T) {
 	with := func(p packet, change func(*packet)) packet { change(&p); return p }
 	arp := append(make([]byte, 12), append([]byte{8, 6, 0, 1, 8, 0, 6, 4, 0, 1}, make([]byte, 40)...)...)
@@ -172,6 +189,10 @@ func TestASuperFrameWithoutAHeaderIsGuessed(t *testing.T) {
 		partial.CsumOffset = o.CsumOffset
 		if f = load(t, b, partial); !offload.Guess(f, 1500, 1200) || f.Offload.GSO != frame.GSOUDPL4 || f.Offload.GSOSize != 1200 {
 			t.Errorf("v6 %v: UDP is %+v", v6, f.Offload)
+		}
+		// Datagrams keep their bounds, however small they are.
+		if f = load(t, b, partial); !offload.Guess(f, 9200, 12) || f.Offload.GSOSize != 12 {
+			t.Errorf("v6 %v: small UDP is %+v", v6, f.Offload)
 		}
 		if f = load(t, b, partial); offload.Guess(f, 1500, 0) || f.Offload != partial {
 			t.Errorf("v6 %v: UDP of unknown size is %+v", v6, f.Offload)
