@@ -36,8 +36,8 @@ func Put(b []byte, o frame.Offload) {
 
 // minSegment and maxDatagrams bound how many segments a header can ask for. TCP
 // never makes shorter payloads, bytes, in Linux (TCP_MIN_MSS less a full set of
-// options). Datagrams may be of any length, but a sender makes no more at once
-// (UDP_MAX_SEGMENTS).
+// options). Datagrams may be of any length, but a sender makes no more of them at
+// once, and TAP devices take no more (UDP_MAX_SEGMENTS).
 const (
 	minSegment   = 8
 	maxDatagrams = 128
@@ -64,14 +64,14 @@ func Check(f *frame.Frame) bool {
 		return false
 	}
 	b := f.Bytes()
-	hdr, few := int(i.L4), 0
+	hdr := int(i.L4)
 	switch o.GSO {
 	case frame.GSOTCPv4, frame.GSOTCPv6, frame.GSOTCPv4 | frame.GSOECN, frame.GSOTCPv6 | frame.GSOECN:
 		if i.Proto != frame.ProtoTCP || (o.GSO&^frame.GSOECN == frame.GSOTCPv4) != (i.EtherType == frame.TypeIPv4) {
 			return false
 		}
 		hdr += int(b[i.L4+tcpOff]>>4) * 4
-		if hdr < int(i.L4)+tcpMin {
+		if hdr < int(i.L4)+tcpMin || o.GSOSize < minSegment {
 			return false
 		}
 	case frame.GSOUDPL4:
@@ -79,11 +79,13 @@ func Check(f *frame.Frame) bool {
 			return false
 		}
 		hdr += udpLen
-		few = maxDatagrams
+		if len(b)-hdr > maxDatagrams*int(o.GSOSize) {
+			return false
+		}
 	default:
 		return false
 	}
-	if PacketEnd(f) != len(b) || hdr > len(b) || o.GSOSize < minSegment && len(b)-hdr > few*int(o.GSOSize) {
+	if PacketEnd(f) != len(b) || hdr > len(b) {
 		return false
 	}
 	o.HdrLen = uint16(hdr)
