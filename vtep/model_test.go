@@ -194,7 +194,11 @@ func TestTheSwitchDoesWhatAnObviouslyRightOneDoes(t *testing.T) {
 			if o.any {
 				cfg.Accept = AcceptAny
 			}
-			r := newRig(t, cfg)
+			open := newRig
+			if seed%3 == 0 {
+				open = newOffloadRig
+			}
+			r := open(t, cfg)
 			s := r.segment(SegmentConfig{VNI: 100, Ageing: -1, MaxMACs: -1})
 			r.segment(SegmentConfig{VNI: 200, Peers: []netip.Addr{peer2}}, "elsewhere")
 			anyMAC := func() fdb.MAC { return mac(1 + rnd.IntN(10)) }

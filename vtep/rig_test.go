@@ -14,6 +14,7 @@ import (
 	"github.com/uvtep/uvtep/dhcpd"
 	"github.com/uvtep/uvtep/encap"
 	"github.com/uvtep/uvtep/fdb"
+	"github.com/uvtep/uvtep/internal/tap"
 	"github.com/uvtep/uvtep/internal/tap/taptest"
 	"github.com/uvtep/uvtep/internal/underlay"
 	"github.com/uvtep/uvtep/internal/underlay/underlaytest"
@@ -49,7 +50,19 @@ func newRig(t testing.TB, cfg Config) *rig {
 // newRigOver is newRig over an underlay that a test changes.
 func newRigOver(t testing.TB, cfg Config, change func(underlay.Endpoint) underlay.Endpoint) *rig {
 	t.Helper()
+	return newRigWith(t, cfg, 0, 0, change)
+}
+
+// newOffloadRig is newRig between doubles that do all offloads.
+func newOffloadRig(t testing.TB, cfg Config) *rig {
+	t.Helper()
+	return newRigWith(t, cfg, tap.All, underlay.All, func(e underlay.Endpoint) underlay.Endpoint { return e })
+}
+
+func newRigWith(t testing.TB, cfg Config, taps tap.Offload, tunnel underlay.Offload, change func(underlay.Endpoint) underlay.Endpoint) *rig {
+	t.Helper()
 	r := &rig{t: t, net: underlaytest.NewNetwork(), taps: taptest.NewHost()}
+	r.taps.Offload, r.net.Offload = taps, tunnel
 	if !cfg.Local.IsValid() {
 		cfg.Local = self
 	}
