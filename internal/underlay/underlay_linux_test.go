@@ -118,15 +118,16 @@ func TestADatagramThatDoesNotFitIsMarkedNotCut(t *testing.T) {
 	eachWorld(t, func(t *testing.T, w world) {
 		a, b := mustOpen(t, w.openA, config(w.a)), mustOpen(t, w.openB, config(w.b))
 		ps := packets(w.b, 2, 100)
-		ps[0].Data[0] = ps[0].Data[0][:8+93] // one more than there is room for
-		ps[1].Data[0] = ps[1].Data[0][:8+92]
+		// A longer one behind a shorter one is never put together with it.
+		ps[0].Data[0] = ps[0].Data[0][:8+92]
+		ps[1].Data[0] = ps[1].Data[0][:8+93] // one more than there is room for
 		mustWrite(t, a, ps)
 		batch := frame.NewBatch(4, 100)
 		fill(t, b.Queues()[0], batch, 2)
 		for i, want := range []struct {
 			length int
 			frame.Verdict
-		}{{0, frame.Verdict{Action: frame.Dropped, Reason: frame.TooBig}}, {100, frame.Verdict{}}} {
+		}{{100, frame.Verdict{}}, {0, frame.Verdict{Action: frame.Dropped, Reason: frame.TooBig}}} {
 			f := &batch.Frames[i]
 			if f.Len() != want.length || f.Verdict != want.Verdict || f.Outer.Src != w.a {
 				t.Errorf("packet %d: %d bytes, verdict %+v, from %s", i, f.Len(), f.Verdict, f.Outer.Src)
@@ -138,8 +139,12 @@ func TestADatagramThatDoesNotFitIsMarkedNotCut(t *testing.T) {
 func TestAFullBatchLeavesTheRestForLater(t *testing.T) {
 	eachWorld(t, func(t *testing.T, w world) {
 		a, b := mustOpen(t, w.openA, config(w.a)), mustOpen(t, w.openB, config(w.b))
-		mustWrite(t, a, packets(w.b, 150, 20))
-		batch, next := frame.NewBatch(100, 64), 0
+		ps := packets(w.b, 150, 200)
+		for i := range ps {
+			ps[i].Data[0] = ps[i].Data[0][:20+i] // each longer than the one before: they are not put together
+		}
+		mustWrite(t, a, ps)
+		batch, next := frame.NewBatch(100, 256), 0
 		for _, want := range []int{100, 50, 0} {
 			batch.Clear()
 			fill(t, b.Queues()[0], batch, want)
