@@ -36,12 +36,12 @@ func (from *sender) count(w *worker) {
 // w.inner, but for those that continue a super-frame that is there already.
 func (w *worker) decapsulate(from *sender, d *frame.Frame) {
 	size := d.Len()
-	step := int(d.Outer.Segment)
+	step, inner := int(d.Outer.Segment), 0
 	if step == 0 || innerSuper(d) {
-		step = size
+		step, inner = size, step
 	}
 	for at := 0; ; at += step {
-		w.packet(from, d, at, min(at+step, size))
+		w.packet(from, d, at, min(at+step, size), inner)
 		if at+step >= size {
 			return
 		}
@@ -63,8 +63,9 @@ func innerSuper(d *frame.Frame) bool {
 	return offload.PacketEnd(&f) == f.Len()
 }
 
-// packet is decapsulate for the datagram start:end of d.
-func (w *worker) packet(from *sender, d *frame.Frame, start, end int) {
+// packet is decapsulate for the datagram start:end of d. inner is the payload of
+// an inner UDP super-frame's segments, else 0.
+func (w *worker) packet(from *sender, d *frame.Frame, start, end, inner int) {
 	if w.n == len(w.inner) {
 		w.carry()
 	}
@@ -101,7 +102,7 @@ func (w *worker) packet(from *sender, d *frame.Frame, start, end int) {
 	}
 	f.NotePartialChecksum()
 	if f.Offload.Flags != 0 {
-		offload.Guess(f, from.vw.mtu, int(d.Outer.Segment))
+		offload.Guess(f, from.vw.mtu, inner)
 	}
 	// Also for a frame that cannot be merged: it ends what is under way of its
 	// flow.

@@ -47,10 +47,7 @@ func BenchmarkTCPOverTheOverlay(b *testing.B) {
 func benchCable(b *testing.B, link string) (na, nb *nettest.NS) {
 	na, nb = cable(b, families[0])
 	if link == "wire" {
-		for _, ns := range []*nettest.NS{na, nb} {
-			ns.Exec("ethtool", "-K", "ul", "tso", "off", "gso", "off", "tx-udp_tnl-segmentation", "off",
-				"tx-udp_tnl-csum-segmentation", "off", "tx-udp-segmentation", "off", "gro", "on")
-		}
+		wire(na, nb)
 	}
 	return na, nb
 }

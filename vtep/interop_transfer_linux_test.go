@@ -21,9 +21,12 @@ const (
 	much   = 200 << 20
 )
 
+// full reports whether everything is to be tried that there is.
+func full() bool { return os.Getenv("UVTEP_TEST") == "full" }
+
 // amount is how much a test carries that would rather carry much.
 func amount(representative bool) int64 {
-	if os.Getenv("UVTEP_TEST") == "full" || representative && !testing.Short() {
+	if full() || representative && !testing.Short() {
 		return much
 	}
 	return little

@@ -28,13 +28,18 @@ var families = []family{
 	{"IPv6", netip.MustParseAddr("fd00:9::1"), netip.MustParseAddr("fd00:9::2"), 64, netip.MustParseAddr("ff05::1:100")},
 }
 
-// settings are the ways in which a VTEP may move its frames. What a test shows
-// has to hold in each, so that tests begin with one of these and add to it.
-var settings = []struct {
+// setting is a way in which a VTEP moves its frames.
+type setting struct {
 	name string
 	base vtep.Config
-}{
-	{"plain", vtep.Config{}},
+}
+
+// settings are the two ways that differ most. What a test shows has to hold in
+// each, so that tests begin with one of these and add to it; those between are
+// tried by TestEveryMixOfOffloadsCarriesEverything.
+var settings = []setting{
+	{"all", vtep.Config{}},
+	{"plain", vtep.Config{NoOffload: vtep.OffloadAll}},
 }
 
 func eachSetting(t *testing.T, body func(t *testing.T, base vtep.Config)) {
@@ -43,13 +48,26 @@ func eachSetting(t *testing.T, body func(t *testing.T, base vtep.Config)) {
 	}
 }
 
-// eachFamily runs a test over both underlays, in each setting.
+// eachFamily runs a test over both underlays, in each setting: the outer header
+// and the offloads have little to do with each other, so that one of the four is
+// left to UVTEP_TEST=full.
 func eachFamily(t *testing.T, body func(t *testing.T, base vtep.Config, u family)) {
-	eachSetting(t, func(t *testing.T, base vtep.Config) {
-		for _, u := range families {
-			t.Run(u.name, func(t *testing.T) { body(t, base, u) })
+	for i, s := range settings {
+		for j, u := range families {
+			if i+j < 2 || full() {
+				t.Run(s.name+"/"+u.name, func(t *testing.T) { body(t, s.base, u) })
+			}
 		}
-	})
+	}
+}
+
+// wire makes a cable of virtual ends like one of copper: nothing longer than the
+// MTU crosses it.
+func wire(ends ...*nettest.NS) {
+	for _, ns := range ends {
+		ns.Exec("ethtool", "-K", "ul", "tso", "off", "gso", "off", "tx-udp_tnl-segmentation", "off",
+			"tx-udp_tnl-csum-segmentation", "off", "tx-udp-segmentation", "off", "gro", "on")
+	}
 }
 
 // cable makes two namespaces that are linked by their interfaces ul.

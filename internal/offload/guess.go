@@ -6,10 +6,11 @@ import "github.com/uvtep/uvtep/internal/frame"
 // header: a kernel's own tunnel hands one over whole where the link between the
 // hosts is virtual. f has been parsed and its checksum is partial; mtu is that of
 // its segment, bytes; size is the payload of its segments where that is known,
-// else 0. It reports whether f is a super-frame, with f.Offload completed.
+// else 0, and what fits the MTU is then one segment. It reports whether f is a
+// super-frame, with f.Offload completed.
 func Guess(f *frame.Frame, mtu, size int) bool {
 	o, i := &f.Offload, &f.Info
-	if f.Len()-int(i.L3) <= mtu || i.L4 == 0 {
+	if i.L4 == 0 || size == 0 && f.Len()-int(i.L3) <= mtu {
 		return false
 	}
 	was := *o

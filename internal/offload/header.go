@@ -34,9 +34,14 @@ func Put(b []byte, o frame.Offload) {
 	binary.NativeEndian.PutUint16(b[8:], o.CsumOffset)
 }
 
-// minSegment bounds how many segments a header can ask for, bytes of payload in
-// each. Linux never goes below 8 (TCP_MIN_MSS less a full set of options).
-const minSegment = 8
+// minSegment and maxDatagrams bound how many segments a header can ask for. TCP
+// never makes shorter payloads, bytes, in Linux (TCP_MIN_MSS less a full set of
+// options). Datagrams may be of any length, but a sender makes no more of them at
+// once, and TAP devices take no more (UDP_MAX_SEGMENTS).
+const (
+	minSegment   = 8
+	maxDatagrams = 128
+)
 
 // Check holds what the virtio header of a parsed frame claims against what the
 // frame is, and reports whether they agree. What it claims needlessly is not to be
@@ -55,7 +60,7 @@ func Check(f *frame.Frame) bool {
 		}
 		return true
 	}
-	if !partial || i.L4 == 0 || o.CsumStart != i.L4 || o.GSOSize < minSegment {
+	if !partial || i.L4 == 0 || o.CsumStart != i.L4 || o.GSOSize == 0 {
 		return false
 	}
 	b := f.Bytes()
@@ -66,7 +71,7 @@ func Check(f *frame.Frame) bool {
 			return false
 		}
 		hdr += int(b[i.L4+tcpOff]>>4) * 4
-		if hdr < int(i.L4)+tcpMin {
+		if hdr < int(i.L4)+tcpMin || o.GSOSize < minSegment {
 			return false
 		}
 	case frame.GSOUDPL4:
@@ -74,6 +79,9 @@ func Check(f *frame.Frame) bool {
 			return false
 		}
 		hdr += udpLen
+		if len(b)-hdr > maxDatagrams*int(o.GSOSize) {
+			return false
+		}
 	default:
 		return false
 	}

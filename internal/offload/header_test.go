@@ -52,7 +52,8 @@ func TestALyingVirtioHeaderIsRefused(t *testing.T) {
 		{"fragments of UDP", udp4, func(_ []byte, o *frame.Offload) { o.GSO = frame.GSOUDP }},
 		{"a type that there is not", tcp4, func(_ []byte, o *frame.Offload) { o.GSO = 9 }},
 		{"segments of nothing", tcp4, func(_ []byte, o *frame.Offload) { o.GSOSize = 0 }},
-		{"segments of 7 bytes", udp6, func(_ []byte, o *frame.Offload) { o.GSOSize = 7 }},
+		{"segments of 7 bytes", tcp6, func(_ []byte, o *frame.Offload) { o.GSOSize = 7 }},
+		{"more datagrams than anybody sends at once", udp6, func(_ []byte, o *frame.Offload) { o.GSOSize = 2 }},
 		{"a checksum of other bytes", tcp4, func(_ []byte, o *frame.Offload) { o.CsumStart -= 20 }},
 		{"a checksum of TCP in UDP", udp4, func(_ []byte, o *frame.Offload) { o.CsumOffset = 16 }},
 		{"a checksum of UDP in TCP", tcp6, func(_ []byte, o *frame.Offload) { o.CsumOffset = 6 }},
@@ -70,6 +71,23 @@ func TestALyingVirtioHeaderIsRefused(t *testing.T) {
 		c.change(b, &o)
 		if offload.Check(load(t, b, o)) {
 			t.Errorf("%s: taken", c.what)
+		}
+	}
+}
+
+func TestDatagramsMayBeOfAnyLengthButNotOfAnyNumber(t *testing.T) {
+	for _, v6 := range []bool{false, true} {
+		for _, c := range []struct {
+			payload, size int
+			want          bool
+		}{{30, 1, true}, {128, 1, true}, {129, 1, false}, {128 * 7, 7, true}, {128*7 + 1, 7, false}, {128 * 400, 400, true}, {128*400 + 1, 400, false}} {
+			p := plain(v6, true)
+			p.payload = noise(c.payload, 3)
+			b, o := p.super(t, c.size)
+			f := load(t, b, o)
+			if got := offload.Check(f); got != c.want || got && len(split(t, f)) != (c.payload+c.size-1)/c.size {
+				t.Errorf("v6 %v: %d bytes in datagrams of %d: %v", v6, c.payload, c.size, got)
+			}
 		}
 	}
 }
@@ -172,6 +190,10 @@ func TestASuperFrameWithoutAHeaderIsGuessed(t *testing.T) {
 		partial.CsumOffset = o.CsumOffset
 		if f = load(t, b, partial); !offload.Guess(f, 1500, 1200) || f.Offload.GSO != frame.GSOUDPL4 || f.Offload.GSOSize != 1200 {
 			t.Errorf("v6 %v: UDP is %+v", v6, f.Offload)
+		}
+		// Datagrams keep their bounds, also where one might fit.
+		if f = load(t, b, partial); !offload.Guess(f, 9200, 100) || f.Offload.GSOSize != 100 {
+			t.Errorf("v6 %v: small UDP is %+v", v6, f.Offload)
 		}
 		if f = load(t, b, partial); offload.Guess(f, 1500, 0) || f.Offload != partial {
 			t.Errorf("v6 %v: UDP of unknown size is %+v", v6, f.Offload)

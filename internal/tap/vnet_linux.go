@@ -18,7 +18,7 @@ type vnetQueue struct {
 	offload *atomic.Uint32 // the device's
 
 	mu     sync.Mutex // of what Write needs: several workers may write
-	faults int        // super-frames refused since one was taken
+	faults [2]int     // super-frames of TCP, of UDP that were refused since one was taken
 	header [offload.HeaderLen]byte
 	iovecs [2 + offload.MaxParts]unix.Iovec
 }
@@ -83,14 +83,11 @@ func (q *vnetQueue) Write(frames []*frame.Frame) int {
 		errno := q.write(f)
 		if errno == 0 {
 			sent++
-			if f.Offload.GSO != frame.GSONone {
-				q.faults = 0
-			}
-			continue
+		} else {
+			f.Drop(reason(errno))
 		}
-		f.Drop(reason(errno))
-		if errno == unix.EINVAL {
-			q.refused(f.Offload)
+		if f.Offload.GSO != frame.GSONone {
+			q.judge(f.Offload.GSO, errno)
 		}
 	}
 	return sent
@@ -119,19 +116,19 @@ func (q *vnetQueue) write(f *frame.Frame) syscall.Errno {
 // believed that it takes none.
 const maxFaults = 3
 
-// refused takes back an offload that the kernel said it has and does not take, as
-// some do.
-func (q *vnetQueue) refused(o frame.Offload) {
-	var of Offload
-	switch o.GSO &^ frame.GSOECN {
-	case frame.GSONone:
-		return
-	case frame.GSOUDPL4:
-		of = WriteUSO
-	default:
-		of = WriteTSO
+// judge takes back an offload that the kernel said it has and does not take, as
+// some do. gso is a super-frame's, errno what became of it.
+func (q *vnetQueue) judge(gso uint8, errno syscall.Errno) {
+	of, faults := WriteTSO, &q.faults[0]
+	if gso == frame.GSOUDPL4 {
+		of, faults = WriteUSO, &q.faults[1]
 	}
-	if q.faults++; q.faults >= maxFaults {
-		q.offload.And(^uint32(of))
+	switch errno {
+	case 0:
+		*faults = 0
+	case unix.EINVAL:
+		if *faults++; *faults >= maxFaults {
+			q.offload.And(^uint32(of))
+		}
 	}
 }

@@ -23,13 +23,31 @@ type world interface {
 }
 
 func eachWorld(t *testing.T, body func(t *testing.T, w world)) {
-	t.Run("memory", func(t *testing.T) { body(t, memory{taptest.NewHost()}) })
-	t.Run("kernel", func(t *testing.T) { body(t, newKernel(t)) })
+	for _, o := range []tap.Offload{0, tap.All} {
+		with := ""
+		if o != 0 {
+			with = " with offloads"
+		}
+		h := taptest.NewHost()
+		h.Offload = o
+		t.Run("memory"+with, func(t *testing.T) { body(t, memory{h, o}) })
+		t.Run("kernel"+with, func(t *testing.T) {
+			k := newKernel(t)
+			k.offload = o
+			body(t, k)
+		})
+	}
 }
 
-type memory struct{ *taptest.Host }
+type memory struct {
+	*taptest.Host
+	offload tap.Offload // of what it opens
+}
 
-func (m memory) open(cfg tap.Config) (tap.Device, error) { return m.Open(cfg) }
+func (m memory) open(cfg tap.Config) (tap.Device, error) {
+	cfg.Offload |= m.offload
+	return m.Open(cfg)
+}
 func (m memory) send(t *testing.T, name string, b []byte) {
 	t.Helper()
 	if !m.Device(name).Send(b) {
@@ -46,6 +64,7 @@ type kernel struct {
 	t       *testing.T
 	ns      *nettest.NS
 	packets map[string]*packets
+	offload tap.Offload // of what it opens
 }
 
 func newKernel(t *testing.T) *kernel {
@@ -56,6 +75,7 @@ func newKernel(t *testing.T) *kernel {
 }
 
 func (k *kernel) open(cfg tap.Config) (dev tap.Device, err error) {
+	cfg.Offload |= k.offload
 	k.ns.Do(func() {
 		if dev, err = tap.Open(cfg); err == nil && cfg.NetNS == "" && cfg.Rename == "" {
 			k.packets[cfg.Name] = openPackets(k.t, cfg.Name)

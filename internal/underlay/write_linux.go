@@ -258,8 +258,8 @@ func (w *writer) flush(fd int) {
 			}
 			why = frame.TunnelError
 			if w.messages[i].count > 1 && (errno == unix.EIO || errno == unix.EINVAL) {
-				// If it takes them one by one it cannot split for this
-				// destination, and is not asked to again.
+				// If it takes them one by one it cannot split, at least for
+				// this destination, and is not asked to again.
 				if w.singly(fd, i) {
 					w.end.lose(GSO)
 				}
@@ -290,15 +290,16 @@ func (w *writer) refused(m *message, why frame.Reason) {
 }
 
 // singly sends the datagrams of a train one by one, which the kernel has just
-// refused to split, and reports whether it took any.
-func (w *writer) singly(fd, i int) (any bool) {
+// refused to split, and reports whether the splitting was at fault: it takes them now,
+// and none is too big, of which some kernels say the same.
+func (w *writer) singly(fd, i int) (atFault bool) {
 	m := &w.messages[i]
 	h := w.msgs[i].hdr
 	data := unsafe.Slice(h.Iov, int(h.Iovlen))
 	w.messages[i].count = 1
 	w.control(i)
 	h.Control, h.Controllen = w.msgs[i].hdr.Control, w.msgs[i].hdr.Controllen
-	packet := m.from
+	packet, took, big := m.from, false, false
 	for len(data) > 0 {
 		n, k := 0, 0
 		for k < len(data) && n < m.segment {
@@ -315,16 +316,17 @@ func (w *writer) singly(fd, i int) (any bool) {
 		switch errno := sendmsg(fd, &h); errno {
 		case 0:
 			p.Sent++
-			any = true
+			took = true
 		case unix.EAGAIN, unix.ENOBUFS, unix.ENOMEM:
 			p.Reason = frame.TunnelFull
 		case unix.EMSGSIZE:
 			p.Reason = frame.TooBig
+			big = true
 		default:
 			p.Reason = frame.TunnelError
 		}
 	}
-	return any
+	return took && !big
 }
 
 func sendmsg(fd int, h *unix.Msghdr) syscall.Errno {
