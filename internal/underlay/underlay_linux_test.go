@@ -120,7 +120,8 @@ func TestADatagramThatDoesNotFitIsMarkedNotCut(t *testing.T) {
 		ps := packets(w.b, 2, 100)
 		ps[0].Data[0] = ps[0].Data[0][:8+93] // one more than there is room for
 		ps[1].Data[0] = ps[1].Data[0][:8+92]
-		mustWrite(t, a, ps)
+		mustWrite(t, a, ps[:1]) // not as one train
+		mustWrite(t, a, ps[1:])
 		batch := frame.NewBatch(4, 100)
 		fill(t, b.Queues()[0], batch, 2)
 		for i, want := range []struct {
@@ -138,8 +139,11 @@ func TestADatagramThatDoesNotFitIsMarkedNotCut(t *testing.T) {
 func TestAFullBatchLeavesTheRestForLater(t *testing.T) {
 	eachWorld(t, func(t *testing.T, w world) {
 		a, b := mustOpen(t, w.openA, config(w.a)), mustOpen(t, w.openB, config(w.b))
-		mustWrite(t, a, packets(w.b, 150, 20))
-		batch, next := frame.NewBatch(100, 64), 0
+		ps := packets(w.b, 150, 20)
+		for i := range ps {
+			mustWrite(t, a, ps[i:i+1]) // not as one train
+		}
+		batch, next := frame.NewBatch(100, 28), 0
 		for _, want := range []int{100, 50, 0} {
 			batch.Clear()
 			fill(t, b.Queues()[0], batch, want)
