@@ -1,6 +1,6 @@
 GO ?= go
 
-.PHONY: all build demo test deps lint cross unit race bench clean
+.PHONY: all build demo test deps lint cross unit race bench bench-compare pgo clean
 
 all: build
 
@@ -57,6 +57,17 @@ cross:
 # to end, as root: bin/uvtep bench e2e.
 bench:
 	@$(GO) run ./cmd/uvtep bench $(BENCH)
+
+# The same at another revision and here, in turn, held against each other:
+# BASE=rev [BENCH_FILTER=to-].
+bench-compare:
+	@.ci/bench-compare "$(or $(BASE),$(error say against what: make bench-compare BASE=rev))" "$(BENCH_FILTER)"
+
+# The profile that the compiler lays the program out by, made anew where the fast
+# path has changed.
+pgo:
+	$(GO) test -run '^$$' -bench '/(port-to|tunnel-to|split|merge)' -benchtime 3s -cpuprofile cmd/uvtep/default.pgo -o bin/bench.test ./bench
+	rm bin/bench.test
 
 clean:
 	rm -rf bin dist

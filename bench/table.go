@@ -18,7 +18,9 @@ func tableScenarios() []Scenario {
 		}
 	}
 	for _, n := range []int{1_000, 100_000, 1_000_000} {
-		all = append(all, Scenario{Name: "look up, 64 at once", Addresses: n, start: lookingUpBatches})
+		for _, w := range []bool{false, true} {
+			all = append(all, Scenario{Name: "look up, 64 at once", Addresses: n, Writer: w, start: lookingUpBatches})
+		}
 	}
 	for _, n := range []int{1_000, 100_000, 1_000_000} {
 		all = append(all, Scenario{Name: "learn what is known", Addresses: n, start: learning})
@@ -73,7 +75,7 @@ func lookingUp(s Scenario) (*run, error) {
 func lookingUpBatches(s Scenario) (*run, error) {
 	t, q := filled(s.Addresses)
 	var dst [64]fdb.Dst
-	return &run{do: func(n int) error {
+	r := &run{do: func(n int) error {
 		for i := 0; i < n; i += len(dst) {
 			at := i & (queries - 1)
 			t.LookupBatch(q[at:at+len(dst)], dst[:])
@@ -82,7 +84,11 @@ func lookingUpBatches(s Scenario) (*run, error) {
 			}
 		}
 		return nil
-	}}, nil
+	}}
+	if s.Writer {
+		r.stop = write(t, s.Addresses)
+	}
+	return r, nil
 }
 
 func learning(s Scenario) (*run, error) {

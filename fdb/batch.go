@@ -27,3 +27,12 @@ func (t *Table) LookupBatch(macs []MAC, dst []Dst) {
 		macs, dst = macs[n:], dst[n:]
 	}
 }
+
+// Warm lets the processor fetch what a Lookup or Learn of m will need, without
+// waiting for it. It pays for a batch of addresses in a table that outgrows the
+// caches.
+func (t *Table) Warm(m MAC) {
+	h := t.key.hash(m)
+	p := t.part(h)
+	p.buckets[h&p.mask].slots[0].key.Load() // nothing depends on it
+}

@@ -17,6 +17,18 @@ type sender struct {
 	s    *Segment
 	vw   *view
 	peer *peer
+
+	packets, bytes uint64 // from this peer, not counted yet
+}
+
+// count counts what came from the sender so far.
+func (from *sender) count(w *worker) {
+	if from.packets > 0 {
+		t := &from.peer.Value.traffic[w.id]
+		t.rxPackets.add(from.packets)
+		t.rxBytes.add(from.bytes)
+		from.packets, from.bytes = 0, 0
+	}
 }
 
 // decapsulate takes the VXLAN headers off what was read in one go, one datagram
@@ -54,46 +66,27 @@ func innerSuper(d *frame.Frame) bool {
 // packet is decapsulate for the datagram start:end of d. inner is the payload of
 // an inner UDP super-frame's segments, else 0.
 func (w *worker) packet(from *sender, d *frame.Frame, start, end, inner int) {
-	v := w.v
 	if w.n == len(w.inner) {
 		w.carry()
 	}
 	b := d.Bytes()[start:end]
-	vni, why := header(b, v.cfg.Strict)
-	switch {
-	case d.Verdict.Action == frame.Dropped:
-		why = d.Verdict.Reason
-	case why == frame.NotDropped && d.Outer.Src == v.cfg.Local:
-		why = frame.OuterSelf
+	vni, why := header(b, w.v.cfg.Strict)
+	if why == frame.NotDropped && (from.peer == nil || from.s.vni != vni || from.peer.Addr != d.Outer.Src) {
+		why = w.identify(from, vni, d.Outer.Src)
 	}
-	if why == frame.NotDropped {
-		if from.s == nil || from.s.vni != vni {
-			*from = sender{s: (*v.segments.Load())[vni]}
-			if from.s != nil {
-				from.vw = from.s.view.Load()
-			}
-		}
-		if from.s == nil {
-			why = frame.UnknownVNI
-		} else if from.peer == nil || from.peer.Addr != d.Outer.Src {
-			if from.peer = w.sender(from.s, d.Outer.Src); from.peer == nil {
-				why = frame.UnknownPeer
-			} else {
-				from.peer.Touch(v.seconds())
-			}
-		}
+	if d.Verdict.Action == frame.Dropped {
+		why = d.Verdict.Reason
 	}
 	if why != frame.NotDropped {
-		f := w.next(from.s, d, start, end)
-		if why != frame.UnknownPeer {
-			w.segments[w.n-1] = nil
+		f := w.next(nil, d, start, end)
+		if why == frame.UnknownPeer {
+			w.segments[w.n-1] = from.s
 		}
 		f.Drop(why)
 		return
 	}
-	t := &from.peer.Value.traffic[w.id]
-	t.rxPackets.add(1)
-	t.rxBytes.add(uint64(len(b) - encap.HeaderLen))
+	from.packets++
+	from.bytes += uint64(len(b) - encap.HeaderLen)
 
 	// Equal flows of other segments or peers, or with another mark, are others.
 	owner := uint64(vni)<<40 | uint64(from.peer.ID)<<8 | uint64(d.Outer.TOS)
@@ -113,9 +106,32 @@ func (w *worker) packet(from *sender, d *frame.Frame, start, end, inner int) {
 	}
 	// Also for a frame that cannot be merged: it ends what is under way of its
 	// flow.
-	if mergeable(f, from.vw.takes) {
+	if w.fallow == 0 && mergeable(f, from.vw.takes) {
 		w.merger.Start(f, owner)
+		w.tried++
 	}
+}
+
+// identify finds the segment of a packet and the VTEP that sent it, or says why
+// it is dropped; from.peer is nil then.
+func (w *worker) identify(from *sender, vni encap.VNI, src netip.Addr) frame.Reason {
+	from.count(w)
+	from.peer = nil
+	if src == w.v.cfg.Local {
+		return frame.OuterSelf
+	}
+	if from.s == nil || from.s.vni != vni {
+		from.s = (*w.v.segments.Load())[vni]
+		if from.s == nil {
+			return frame.UnknownVNI
+		}
+		from.vw = from.s.view.Load()
+	}
+	if from.peer = w.sender(from.s, src); from.peer == nil {
+		return frame.UnknownPeer
+	}
+	from.peer.Touch(w.v.seconds())
+	return frame.NotDropped
 }
 
 // next makes the bytes start:end of d the next frame from the tunnel.
@@ -238,12 +254,17 @@ func (w *worker) own(f *frame.Frame) bool {
 
 // learn binds source addresses to where they came from.
 func learn(s *Segment, vw *view, frames []frame.Frame, now fdb.Seconds) {
+	var last fdb.MAC // learned to be behind lastIn a moment ago
+	var lastIn fdb.Dst
 	for i := range frames {
 		f := &frames[i]
 		if f.Verdict.Action != frame.Undecided {
 			continue
 		}
 		src, in := fdb.MACOf(f.Bytes()[6:]), fdb.Dst(f.Ingress)
+		if src == last && in == lastIn {
+			continue
+		}
 		if !vw.learn {
 			if e, ok := s.table.LookupEntry(src, now); ok {
 				refuse(f, e.Origin == fdb.OriginSelf, e.Origin == fdb.OriginStatic && e.Dst != in)
@@ -255,6 +276,25 @@ func learn(s *Segment, vw *view, frames []frame.Frame, now fdb.Seconds) {
 			refuse(f, false, true)
 		case fdb.Own:
 			refuse(f, true, false)
+		default:
+			last, lastIn = src, in
+		}
+	}
+}
+
+// warmLen is from how many entries on a table outgrows the caches near the core.
+const warmLen = 4096
+
+// warm lets the processor fetch what a batch will look up in a large table, all
+// of it at once instead of one after the other.
+func warm(s *Segment, frames []frame.Frame) {
+	if len(frames) < 4 || s.table.Len() < warmLen {
+		return
+	}
+	for i := range frames {
+		if b := frames[i].Bytes(); len(b) >= frame.EthernetLen {
+			s.table.Warm(fdb.MACOf(b))
+			s.table.Warm(fdb.MACOf(b[6:]))
 		}
 	}
 }

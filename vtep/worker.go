@@ -15,11 +15,12 @@ import (
 )
 
 const (
-	packetsLen = 256       // packets that a worker gathers before it sends them
-	piecesLen  = 2048      // pieces of those
-	headersLen = 256 << 10 // bytes of headers of segments, likewise
-	innerLen   = 256       // frames of the tunnel that are carried at once
-	splitLen   = 16        // segments that are written at once to a port that takes no super-frames
+	packetsLen   = 256       // packets that a worker gathers before it sends them
+	piecesLen    = 2048      // pieces of those
+	headersLen   = 256 << 10 // bytes of headers of segments, likewise
+	innerLen     = 256       // frames of the tunnel that are carried at once
+	roundBatches = 4         // full batches of one source before the others have their turn
+	splitLen     = 16        // segments that are written at once to a port that takes no super-frames
 )
 
 // worker carries batches, one after the other, each to its end. Everything in it
@@ -38,6 +39,9 @@ type worker struct {
 	segments [innerLen]*Segment // whose they are; nil where that is not known
 	n        int                // frames in inner
 	merger   offload.Merger
+	tried    int // frames of the batch that others could be merged into
+	barren   int // batches in a row in which none were
+	fallow   int // batches until it is tried again
 
 	// To the ports.
 	touched []*Port      // those that the batch at hand sends to
@@ -82,7 +86,7 @@ func newWorker(v *VTEP, id int, q underlay.Queue) (*worker, error) {
 }
 
 // run serves the worker's sources until ctx is cancelled. Every ready source
-// gets one batch a round, so that none starves another.
+// gets a few batches a round, so that none starves another.
 func (w *worker) run(ctx context.Context) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -100,6 +104,15 @@ func (w *worker) run(ctx context.Context) {
 }
 
 func (w *worker) serve(s *source) {
+	for range roundBatches {
+		if w.carryFrom(s) < len(w.batch.Frames) {
+			return
+		}
+	}
+}
+
+// carryFrom carries one batch of a source, and returns how many frames it read.
+func (w *worker) carryFrom(s *source) int {
 	w.batch.Clear()
 	n, err := s.r.Read(w.batch)
 	if errors.Is(err, tap.ErrGone) && s.port != nil {
@@ -107,7 +120,7 @@ func (w *worker) serve(s *source) {
 		w.poll.remove(s)
 	}
 	if n == 0 {
-		return
+		return 0
 	}
 	if s.r.Fd() < 0 { // it notified once; there may be more
 		s.ready.Store(true)
@@ -120,6 +133,7 @@ func (w *worker) serve(s *source) {
 	} else {
 		w.fromTunnel(frames)
 	}
+	return n
 }
 
 // fromPort carries a batch that came in by a local port.
@@ -152,6 +166,7 @@ func (w *worker) fromTunnel(batch []frame.Frame) {
 	for i := range batch {
 		w.decapsulate(&from, &batch[i])
 	}
+	from.count(w)
 	w.carry()
 }
 
@@ -159,7 +174,7 @@ func (w *worker) fromTunnel(batch []frame.Frame) {
 // after the other.
 func (w *worker) carry() {
 	frames := w.inner[:w.n]
-	w.merger.Finish()
+	w.rest(w.merger.Finish())
 	unmark(frames)
 	for i := 0; i < len(frames); {
 		s := w.segments[i]
@@ -178,10 +193,27 @@ func (w *worker) carry() {
 	w.n = 0
 }
 
+// rest keeps a worker from looking for what does not come: where nothing could
+// be merged for a while, it is tried in fewer and fewer batches.
+func (w *worker) rest(merged int) {
+	const few, longest = 16, 15
+	switch {
+	case w.fallow > 0:
+		w.fallow--
+	case merged > 0:
+		w.barren = 0
+	case w.tried >= few:
+		w.barren = min(w.barren+1, longest)
+		w.fallow = w.barren
+	}
+	w.tried = 0
+}
+
 // forward carries frames of one segment the rest of their way.
 func (w *worker) forward(s *Segment, frames []frame.Frame) {
 	vw := s.view.Load()
 	w.admit(frames)
+	warm(s, frames)
 	learn(s, vw, frames, w.v.seconds())
 	w.answer(s, vw, frames)
 	lookUp(s, vw, frames)

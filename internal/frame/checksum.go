@@ -74,7 +74,7 @@ func (f *Frame) pseudo() (sum uint64, n int, ok bool) {
 	switch i.EtherType {
 	case TypeIPv4:
 		n = int(i.L3) + int(binary.BigEndian.Uint16(h[2:])) - int(i.L4)
-		sum = Sum(h[12:20], uint64(i.Proto)+uint64(n))
+		sum = uint64(binary.BigEndian.Uint32(h[12:])) + uint64(binary.BigEndian.Uint32(h[16:])) + uint64(i.Proto) + uint64(n)
 	case TypeIPv6:
 		n = int(i.L3) + 40 + int(binary.BigEndian.Uint16(h[4:])) - int(i.L4)
 		sum = Sum(h[8:40], uint64(i.Proto)+uint64(n))

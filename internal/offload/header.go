@@ -132,8 +132,8 @@ func PacketEnd(f *frame.Frame) int {
 
 // Where things are in headers (RFC 791, 8200, 9293, 768), bytes.
 const (
-	ip4Len, ip4ID, ip4Frag, ip4Csum, ip4Src, ip4Hdr = 2, 4, 6, 10, 12, 20
-	ip6Len, ip6Next, ip6Src, ip6Hdr                 = 4, 6, 8, 40
+	ip4Len, ip4ID, ip4Frag, ip4Proto, ip4Csum, ip4Src, ip4Hdr = 2, 4, 6, 9, 10, 12, 20
+	ip6Len, ip6Next, ip6Src, ip6Hdr                           = 4, 6, 8, 40
 
 	tcpSeq, tcpAck, tcpOff, tcpFlags, tcpWindow, tcpCsum, tcpMin = 4, 8, 12, 13, 14, 16, 20
 	udpSize, udpCsum, udpLen                                     = 4, 6, 8

@@ -41,51 +41,101 @@ type Merger struct {
 	runs  [maxRuns]run
 	parts [maxRuns][MaxParts][]byte // of the runs
 	n     int                       // runs in use
-	open  [maxOpen]*run             // those that may still grow; nil where there is none
-	last  *run                      // the one that grew last, or began last
-	turn  int                       // of open, who goes when it is full
+
+	// Those that may still grow: what tells their flows, 0 where there is none,
+	// and themselves.
+	keys [maxOpen]uint64
+	open [maxOpen]*run
+	turn int // who goes when all are taken
 }
 
 // run is a super-frame in the making.
 type run struct {
-	f       *frame.Frame
-	head    []byte // its first segment
-	owner   uint64 // what tells apart equal flows of different origin
-	hdr     int    // length of the headers
+	f       *frame.Frame // its first segment
+	head    []byte       // likewise, as bytes
+	owner   uint64       // what tells apart equal flows of different origin
+	slot    int          // in open
 	l3, l4  int
+	hdr     int // length of the headers
 	v6, udp bool
 	psh     bool
-	slot    int // in open
+	sum     uint8 // unknown, right or wrong
 
 	mss   int    // payload of every segment but the last
 	size  int    // payload so far
 	next  uint32 // sequence number
-	id    uint16 // IPv4 identification of the first
 	parts [][]byte
 
+	// Set once the checksums are known to be right.
+	id     uint16 // IPv4 identification of the first
 	ipSum  uint64 // of the IPv4 header without length, identification and checksum
 	pseudo uint64 // of the pseudo-header without the length
 }
 
 // Reset forgets all runs; Finish was called and the frames have been written.
 func (m *Merger) Reset() {
-	m.n, m.last = 0, nil
-	m.open = [maxOpen]*run{}
+	if m.n > 0 {
+		m.n, m.keys = 0, [maxOpen]uint64{}
+	}
+}
+
+// key tells the flow of a frame well enough to choose whom to compare it with:
+// ports above, and what differs between hosts below. It is 0 for what cannot be
+// merged: neither TCP nor UDP directly behind an IP header of normal length, and
+// two tags at most.
+func key(p []byte) uint64 {
+	var src, l4 int // the ends of both addresses lie as far apart as the addresses are long
+	proto := uint8(0)
+	at := frame.EthernetLen
+	for range 3 {
+		if len(p) < at+ip4Hdr+udpLen {
+			return 0
+		}
+		switch binary.BigEndian.Uint16(p[at-2:]) {
+		case frame.TypeVLAN, frame.TypeQinQ:
+			at += 4
+			continue
+		case frame.TypeIPv4:
+			if p[at] != 0x45 {
+				return 0
+			}
+			src, l4, proto = at+ip4Src, at+ip4Hdr, p[at+ip4Proto]
+		case frame.TypeIPv6:
+			if len(p) < at+ip6Hdr+udpLen {
+				return 0
+			}
+			src, l4, proto = at+ip6Src+12, at+ip6Hdr, p[at+ip6Next]
+		}
+		break
+	}
+	if proto != frame.ProtoTCP && proto != frame.ProtoUDP {
+		return 0
+	}
+	hosts := binary.BigEndian.Uint32(p[src:])*0x9e3779b1 + binary.BigEndian.Uint32(p[l4-4:])
+	return uint64(binary.BigEndian.Uint32(p[l4:]))<<32 | uint64(hosts|1)
 }
 
 // Extend takes a segment into the super-frame that it continues, if there is one,
 // and reports whether it did. p is the frame from its destination MAC on, owner
 // that of Start. The caller keeps p as it is until the frames were written.
 func (m *Merger) Extend(p []byte, owner uint64) bool {
-	if r := m.last; r != nil && r.follows(p, owner) {
+	if m.n == 0 {
+		return false
+	}
+	k := key(p)
+	if k == 0 {
+		return false
+	}
+	for i := range m.keys {
+		if m.keys[i] != k {
+			continue
+		}
+		r := m.open[i]
+		if r.owner != owner || !r.checked() || !r.follows(p) {
+			continue
+		}
 		m.take(r, p)
 		return true
-	}
-	for _, r := range m.open {
-		if r != nil && r != m.last && r.follows(p, owner) {
-			m.take(r, p)
-			return true
-		}
 	}
 	return false
 }
@@ -95,7 +145,6 @@ func (m *Merger) take(r *run, p []byte) {
 	r.parts = append(r.parts, data)
 	r.size += len(data)
 	r.next += uint32(len(data))
-	m.last = r
 	if !r.udp && p[r.l4+tcpFlags]&flagPSH != 0 {
 		r.psh = true
 	}
@@ -105,18 +154,13 @@ func (m *Merger) take(r *run, p []byte) {
 }
 
 // close ends a run: nothing follows it any more.
-func (m *Merger) close(r *run) {
-	m.open[r.slot] = nil
-	if m.last == r {
-		m.last = nil
-	}
-}
+func (m *Merger) close(r *run) { m.keys[r.slot] = 0 }
 
 // follows reports whether p is the next segment of the run.
-func (r *run) follows(p []byte, owner uint64) bool {
+func (r *run) follows(p []byte) bool {
 	h := r.head
 	size := len(p) - r.hdr
-	if owner != r.owner || size <= 0 || size > r.mss || r.hdr-r.l3+r.size+size > maxIPLen {
+	if size <= 0 || size > r.mss || r.hdr-r.l3+r.size+size > maxIPLen {
 		return false
 	}
 	// What is most likely to differ comes first: ports and sequence number.
@@ -162,11 +206,11 @@ func (r *run) follows(p []byte, owner uint64) bool {
 }
 
 // Start makes a frame the first segment of a super-frame, if it can be one, and
-// ends those of its flow that are under way. The frame has been parsed and its
-// checksum is not partial; owner is a number that differs for flows that must not
-// be merged however equal they look.
+// ends those of its flow that are under way. The frame has been parsed; owner is
+// a number that differs for flows that must not be merged however equal they
+// look.
 func (m *Merger) Start(f *frame.Frame, owner uint64) {
-	i, b := &f.Info, f.Bytes()
+	i := &f.Info
 	ported := i.Proto == frame.ProtoTCP || i.Proto == frame.ProtoUDP
 	switch {
 	case i.L3 == 0 || i.EtherType != frame.TypeIPv4 && i.EtherType != frame.TypeIPv6:
@@ -175,54 +219,53 @@ func (m *Merger) Start(f *frame.Frame, owner uint64) {
 		// Of a flow that cannot be told, but for IPv4 of other protocols: let nobody
 		// pass it.
 		if ported || i.EtherType == frame.TypeIPv6 {
-			for _, r := range m.open {
-				if r != nil {
-					m.close(r)
-				}
-			}
+			m.keys = [maxOpen]uint64{}
 		}
 		return
 	case !ported:
 		return
 	}
-	ports := binary.BigEndian.Uint32(b[i.L4:])
-	for _, r := range m.open {
-		if r != nil && binary.BigEndian.Uint32(r.head[r.l4:]) == ports {
-			m.close(r) // of this flow, or of one that looks alike: no harm
+	b := f.Bytes()
+	ports := uint64(binary.BigEndian.Uint32(b[i.L4:]))
+	slot := -1
+	for n, k := range m.keys {
+		if k>>32 == ports {
+			m.keys[n], k = 0, 0 // of this flow, or of one that looks alike: no harm
+		}
+		if k == 0 && slot < 0 {
+			slot = n
 		}
 	}
 	if m.n == maxRuns || f.Offload != (frame.Offload{}) {
 		return
 	}
 	r := &m.runs[m.n]
-	*r = run{f: f, head: b, owner: owner, l3: int(i.L3), l4: int(i.L4),
-		v6: i.EtherType == frame.TypeIPv6, udp: i.Proto == frame.ProtoUDP, parts: m.parts[m.n][:0]}
-	if !r.begins() {
+	k := key(b)
+	if k == 0 || !r.begin(f) {
 		return
-	}
-	m.n++
-	slot := -1
-	for k, o := range m.open {
-		if o == nil {
-			slot = k
-			break
-		}
 	}
 	if slot < 0 {
 		slot = m.turn
 		m.turn = (m.turn + 1) % maxOpen
 	}
-	r.slot = slot
-	m.open[slot], m.last = r, r
+	r.owner, r.slot, r.parts = owner, slot, m.parts[m.n][:0]
+	m.n++
+	m.keys[slot], m.open[slot] = k, r
 }
 
-// begins reports whether the run's frame can be the first of several segments.
-func (r *run) begins() bool {
-	b, proto := r.head, frame.ProtoTCP
+// begin makes f the first segment, if it can be one but for its checksums. There
+// is a key for it, so that no header is longer than it must be.
+func (r *run) begin(f *frame.Frame) bool {
+	i, b := &f.Info, f.Bytes()
+	r.f, r.head, r.l3, r.l4 = f, b, int(i.L3), int(i.L4)
+	r.v6, r.udp = i.EtherType == frame.TypeIPv6, i.Proto == frame.ProtoUDP
+	r.sum, r.psh = unknown, false
 	n := len(b) - r.l4
-	th := b[r.l4:]
+	ip, th := b[r.l3:], b[r.l4:]
+	if r.v6 && int(binary.BigEndian.Uint16(ip[ip6Len:])) != n || !r.v6 && int(binary.BigEndian.Uint16(ip[ip4Len:])) != ip4Hdr+n {
+		return false // padding
+	}
 	if r.udp {
-		proto = frame.ProtoUDP
 		r.hdr = r.l4 + udpLen
 		if int(binary.BigEndian.Uint16(th[udpSize:])) != n || binary.BigEndian.Uint16(th[udpCsum:]) == 0 {
 			return false
@@ -233,49 +276,65 @@ func (r *run) begins() bool {
 			return false
 		}
 	}
-	// A super-frame has to fit where others fit, however many tags it has.
 	r.mss = len(b) - r.hdr
-	if r.mss < minSegment || r.l3 > frame.MaxLen-maxIPLen {
-		return false
-	}
-	if r.v6 {
-		if r.l4-r.l3 != ip6Hdr || int(binary.BigEndian.Uint16(b[r.l3+ip6Len:])) != n {
-			return false
-		}
-		r.pseudo = frame.Sum(b[r.l3+ip6Src:r.l4], uint64(proto))
-	} else {
-		ip := b[r.l3:]
-		if r.l4-r.l3 != ip4Hdr || int(binary.BigEndian.Uint16(ip[ip4Len:])) != ip4Hdr+n {
-			return false
-		}
-		r.id = binary.BigEndian.Uint16(ip[ip4ID:])
-		r.ipSum = fold32(frame.Sum(ip[ip4Frag:ip4Csum], frame.Sum(ip[:ip4Len], frame.Sum(ip[ip4Src:ip4Hdr], 0))))
-		if frame.Fold(r.ipSum+uint64(ip4Hdr+n)+uint64(r.id)+uint64(binary.BigEndian.Uint16(ip[ip4Csum:]))) != 0xffff {
-			return false
-		}
-		r.pseudo = frame.Sum(ip[ip4Src:ip4Hdr], uint64(proto))
-	}
-	r.pseudo = fold32(r.pseudo)
 	r.size = r.mss
 	r.next = binary.BigEndian.Uint32(th[tcpSeq:]) + uint32(r.mss)
-	return frame.Fold(frame.Sum(th, r.pseudo+uint64(n))) == 0xffff
+	return r.mss >= minSegment
+}
+
+// Whether the checksums of a run's first segment are right. It is looked at when
+// something seems to follow: most frames come alone.
+const (
+	unknown uint8 = iota
+	right
+	wrong
+)
+
+func (r *run) checked() bool {
+	if r.sum == unknown {
+		r.sum = r.check()
+	}
+	return r.sum == right
+}
+
+func (r *run) check() uint8 {
+	b, n, proto := r.head, len(r.head)-r.l4, frame.ProtoTCP
+	if r.udp {
+		proto = frame.ProtoUDP
+	}
+	ip := b[r.l3:r.l4]
+	if r.v6 {
+		r.pseudo = frame.Sum(ip[ip6Src:], uint64(proto))
+	} else {
+		r.id = binary.BigEndian.Uint16(ip[ip4ID:])
+		r.ipSum = fold32(frame.Sum(ip[ip4Frag:ip4Csum], frame.Sum(ip[:ip4Len], frame.Sum(ip[ip4Src:], 0))))
+		if frame.Fold(r.ipSum+uint64(ip4Hdr+n)+uint64(r.id)+uint64(binary.BigEndian.Uint16(ip[ip4Csum:]))) != 0xffff {
+			return wrong
+		}
+		r.pseudo = frame.Sum(ip[ip4Src:], uint64(proto))
+	}
+	r.pseudo = fold32(r.pseudo)
+	if frame.Fold(frame.Sum(b[r.l4:], r.pseudo+uint64(n))) != 0xffff {
+		return wrong
+	}
+	return right
 }
 
 // Finish completes every super-frame of the batch: lengths, checksums, Parts and
-// Offload of its frame. A frame that nothing followed stays as it was, but its
-// checksum is known to be right.
-func (m *Merger) Finish() {
+// Offload of its frame. A frame that nothing followed stays as it was. It returns
+// how many segments were merged into others.
+func (m *Merger) Finish() (merged int) {
 	for k := range m.n {
-		m.runs[k].finish()
+		if r := &m.runs[k]; len(r.parts) > 0 {
+			merged += len(r.parts)
+			r.finish()
+		}
 	}
+	return merged
 }
 
 func (r *run) finish() {
 	f := r.f
-	if len(r.parts) == 0 {
-		f.Offload.Flags |= frame.DataValid
-		return
-	}
 	n := r.hdr - r.l4 + r.size
 	ip, th := r.head[r.l3:r.l4], r.head[r.l4:r.hdr]
 	if r.v6 {

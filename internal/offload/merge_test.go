@@ -67,6 +67,7 @@ func merge(t testing.TB, in []segment) []output {
 
 // seen is a frame as gopacket sees it.
 type seen struct {
+	wrong    bool   // a checksum
 	key      string // equal for all that may be one super-frame, but for what follows
 	l3, l4   int
 	header   int // 0: no TCP or UDP that could be merged
@@ -97,7 +98,8 @@ func look(b []byte) (s seen) {
 			size = int(l.Length)
 			fragment := l.Flags&layers.IPv4MoreFragments != 0 || l.FragOffset != 0
 			s.id, s.df = l.Id, l.Flags&layers.IPv4DontFragment != 0
-			simple = l.IHL == 5 && !fragment && slowSum(b[s.l3:s.l4]) == 0xffff
+			simple = l.IHL == 5 && !fragment
+			s.wrong = slowSum(b[s.l3:s.l4]) != 0xffff
 			s.portless = fragment && (l.Protocol == layers.IPProtocolTCP || l.Protocol == layers.IPProtocolUDP)
 			s.key = fmt.Sprint("4 ", b[:link], l.TOS, l.TTL, l.Flags, l.Protocol, l.SrcIP, l.DstIP)
 		case *layers.IPv6:
@@ -122,7 +124,8 @@ func look(b []byte) (s seen) {
 		}
 	}
 	whole := append(binary.BigEndian.AppendUint16(nil, slowPseudo(b, s.l3, s.l4)), b[s.l4:]...)
-	if !simple || size != len(b)-s.l3 || slowSum(whole) != 0xffff {
+	s.wrong = s.wrong || slowSum(whole) != 0xffff
+	if !simple || size != len(b)-s.l3 {
 		s.header = 0
 	}
 	return s
@@ -149,7 +152,7 @@ func slowMerge(in []segment) (out []output) {
 		data := in.b[max(s.header, 0):]
 		merged := false
 		for slot, r := range open {
-			if r == nil || s.header == 0 || r.owner != in.owner || r.key != s.key || len(data) == 0 || len(data) > r.mss {
+			if r == nil || s.header == 0 || r.wrong || s.wrong || r.owner != in.owner || r.key != s.key || len(data) == 0 || len(data) > r.mss {
 				continue
 			}
 			if r.header-r.l3+len(r.data)+len(data) > 65535 {
@@ -199,7 +202,6 @@ func slowMerge(in []segment) (out []output) {
 		}
 		out[k].of = r.of
 		if len(r.of) == 1 {
-			out[k].o.Flags = frame.DataValid
 			continue
 		}
 		b := append(bytes.Clone(out[k].b[:r.header]), r.data...)
