@@ -136,7 +136,7 @@ func (w *worker) flushPorts() {
 
 func (w *worker) flushPort(p *Port) {
 	st := &p.state[w.id]
-	can := p.dev.Offload()
+	can := p.dev.Offload().Complete()
 	from := 0
 	for i, f := range st.out {
 		if !takes(can, f) {

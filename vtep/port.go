@@ -66,7 +66,7 @@ func (s *Segment) AttachPort(cfg PortConfig) (*Port, error) {
 	}
 	p.offload = p.dev.Offload()
 	vw.ports[id] = p
-	vw.takes |= p.offload
+	vw.takes |= p.offload.Complete()
 	s.table.SetLimit(fdb.Local(p.id), cfg.MaxMACs)
 	s.view.Store(&vw)
 	if err := p.listen(); err != nil {
@@ -151,7 +151,7 @@ func (s *Segment) detach(p *Port) error {
 func (vw *view) offload() (any tap.Offload) {
 	for _, p := range vw.ports {
 		if p != nil {
-			any |= p.dev.Offload()
+			any |= p.dev.Offload().Complete()
 		}
 	}
 	return any

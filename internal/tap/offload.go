@@ -14,7 +14,8 @@ const (
 	// UDP unsplit.
 	ReadTSO
 	ReadUSO
-	// WriteTSO and WriteUSO: Write takes super-frames of TCP and of UDP.
+	// WriteTSO and WriteUSO: Write takes super-frames of TCP and of UDP. Without
+	// Checksum they mean nothing.
 	WriteTSO
 	WriteUSO
 
@@ -38,9 +39,9 @@ func (o Offload) Names() []string {
 // String is Names on one line, for logs.
 func (o Offload) String() string { return strings.Join(o.Names(), " ") }
 
-// complete takes out what cannot be without the rest: a super-frame has a
-// partial checksum.
-func (o Offload) complete() Offload {
+// Complete is the set without what cannot be without the rest: a super-frame has
+// a partial checksum.
+func (o Offload) Complete() Offload {
 	if o&Checksum == 0 {
 		return 0
 	}

@@ -10,6 +10,7 @@ import (
 	"syscall"
 
 	"github.com/songgao/water"
+	"github.com/uvtep/uvtep/internal/offload"
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
@@ -21,6 +22,7 @@ type device struct {
 	queues  []Queue
 	fds     []int
 	offload atomic.Uint32 // an Offload
+	header  int           // length of the virtio header that a found device had; 0 = it has not been changed
 
 	// found is how a device that was there before looked, nil for one that
 	// Open created. home is the namespace it was found in; it is held open only
@@ -74,7 +76,7 @@ func open(cfg Config) (*device, error) {
 	if found != nil {
 		d.found = found
 	}
-	err = d.openQueues(max(1, cfg.Queues), cfg.Offload.complete())
+	err = d.openQueues(max(1, cfg.Queues), cfg.Offload.Complete())
 	if err == nil {
 		err = d.place(cfg, to)
 	}
@@ -145,6 +147,11 @@ func (d *device) openQueues(n int, want Offload) error {
 			return err
 		}
 		d.fds = append(d.fds, fd)
+		if want != 0 && len(d.fds) == 1 {
+			if err := d.setHeader(); err != nil {
+				return err
+			}
+		}
 		if want != 0 {
 			d.queues = append(d.queues, newVnetQueue(fd, &d.offload))
 		} else {
@@ -156,6 +163,23 @@ func (d *device) openQueues(n int, want Offload) error {
 		return err
 	}
 	d.offload.Store(uint32(have))
+	return nil
+}
+
+// setHeader makes the virtio headers what package offload reads: their length and
+// byte order outlast the program that chose them.
+func (d *device) setHeader() error {
+	was, err := unix.IoctlGetInt(d.fds[0], unix.TUNGETVNETHDRSZ)
+	if err == nil {
+		err = unix.IoctlSetPointerInt(d.fds[0], unix.TUNSETVNETHDRSZ, offload.HeaderLen)
+	}
+	if err == nil {
+		err = unix.IoctlSetPointerInt(d.fds[0], unix.TUNSETVNETLE, 0) // this host's own
+	}
+	if err != nil {
+		return fmt.Errorf("set its virtio headers: %w", err)
+	}
+	d.header = was
 	return nil
 }
 
@@ -285,6 +309,9 @@ func (d *device) Close() error {
 	var err error
 	if d.found != nil && len(d.fds) > 0 {
 		_, off := setOffload(d.fds[0], 0)
+		if d.header != 0 && off == nil {
+			off = unix.IoctlSetPointerInt(d.fds[0], unix.TUNSETVNETHDRSZ, d.header)
+		}
 		if errors.Is(off, unix.EBADFD) {
 			off = nil // the device has vanished
 		}

@@ -20,33 +20,49 @@ func (q *queue) Fd() int { return q.fd }
 
 // Read implements Queue.
 func (q *queue) Read(b *frame.Batch) (int, error) {
-	for n := 0; ; {
+	for n := 0; ; n++ {
 		f := b.Next()
 		if f == nil {
 			return n, nil
 		}
 		buf := f.Buffer()
-		r, _, errno := syscall.RawSyscall(unix.SYS_READ, uintptr(q.fd),
+		r, more, err := read(q.fd, buf)
+		if !more {
+			return n, err
+		}
+		commit(b, f, r, len(buf))
+	}
+}
+
+// read reads what comes next into buf, and returns how many bytes it is; more is
+// false if nothing came.
+func read(fd int, buf []byte) (n int, more bool, err error) {
+	for {
+		r, _, errno := syscall.RawSyscall(unix.SYS_READ, uintptr(fd),
 			uintptr(unsafe.Pointer(unsafe.SliceData(buf))), uintptr(len(buf)))
 		switch errno {
 		case 0:
-			if int(r) < len(buf) {
-				b.Commit(int(r))
-			} else {
-				// The kernel cuts off what does not fit and does not tell.
-				b.Commit(0)
-				f.Drop(frame.TooBig)
-			}
-			n++
+			return int(r), true, nil
 		case unix.EINTR:
 		case unix.EAGAIN:
-			return n, nil
+			return 0, false, nil
 		case unix.EBADFD, unix.ENODEV:
-			return n, ErrGone
+			return 0, false, ErrGone
 		default:
-			return n, errno
+			return 0, false, errno
 		}
 	}
+}
+
+// commit keeps the next frame of b, of which n bytes were read into a buffer of
+// room bytes. The kernel cuts off what does not fit and does not tell.
+func commit(b *frame.Batch, f *frame.Frame, n, room int) {
+	if n < room {
+		b.Commit(n)
+		return
+	}
+	b.Commit(0)
+	f.Drop(frame.TooBig)
 }
 
 // Write implements Queue.

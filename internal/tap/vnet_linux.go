@@ -46,31 +46,17 @@ func (q *vnetQueue) Read(b *frame.Batch) (int, error) {
 			return n, nil
 		}
 		buf := f.BufferAfter(offload.HeaderLen)
-		r, _, errno := syscall.RawSyscall(unix.SYS_READ, uintptr(q.fd),
-			uintptr(unsafe.Pointer(unsafe.SliceData(buf))), uintptr(len(buf)))
-		switch errno {
-		case 0:
-			switch size := int(r) - offload.HeaderLen; {
-			case size < 0: // no frame at all
-				continue
-			case int(r) < len(buf):
-				b.Commit(size)
-				f.Offload = offload.Get(buf)
-				bytes += size
-			default:
-				// The kernel cuts off what does not fit and does not tell.
-				b.Commit(0)
-				f.Drop(frame.TooBig)
-			}
-			n++
-		case unix.EINTR:
-		case unix.EAGAIN:
-			return n, nil
-		case unix.EBADFD, unix.ENODEV:
-			return n, ErrGone
-		default:
-			return n, errno
+		r, more, err := read(q.fd, buf)
+		switch {
+		case !more:
+			return n, err
+		case r < offload.HeaderLen: // no frame at all
+			continue
 		}
+		commit(b, f, r-offload.HeaderLen, len(buf)-offload.HeaderLen)
+		f.Offload = offload.Get(buf)
+		bytes += r
+		n++
 	}
 }
 

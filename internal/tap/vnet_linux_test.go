@@ -338,8 +338,58 @@ func TestOffloadsOfAFoundDeviceEndWithUs(t *testing.T) {
 	}
 }
 
+// A program that was there before may have left longer virtio headers, of the
+// other byte order: nothing of the kernel's tells.
+func TestTheVirtioHeadersOfAFoundDeviceAreMadeOursAndGivenBack(t *testing.T) {
+	k := superKernel{newKernel(t)}
+	k.ns.Exec("ip", "tuntap", "add", "tap0", "mode", "tap")
+	attach(t, k.ns, "tap0", false, func(fd int) {
+		for _, set := range []struct{ request, value int }{{unix.TUNSETVNETHDRSZ, 12}, {unix.TUNSETVNETLE, 1}} {
+			if err := unix.IoctlSetPointerInt(fd, uint(set.request), set.value); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+	dev, err := k.open(tap.Config{Name: "tap0", Offload: tap.All})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, o := super(frame.ProtoTCP, 5000, 1000)
+	k.sendSuper(t, "tap0", b, o)
+	batch := frame.NewBatch(4, frame.MaxLen)
+	for deadline := time.Now().Add(5 * time.Second); ; batch.Clear() {
+		if _, err := dev.Queues()[0].Read(batch); err != nil {
+			t.Fatal(err)
+		}
+		if batch.N > 0 && bytes.Equal(batch.Frames[batch.N-1].Bytes(), b) {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the super-frame did not come as it was sent")
+		}
+	}
+	if err := dev.Close(); err != nil {
+		t.Error(err)
+	}
+	attach(t, k.ns, "tap0", false, func(fd int) {
+		if n, err := unix.IoctlGetInt(fd, unix.TUNGETVNETHDRSZ); err != nil || n != 12 {
+			t.Errorf("afterwards the header has %d bytes, error %v; it had 12", n, err)
+		}
+	})
+}
+
 // leaveOn turns a device's offloads on and leaves it.
 func leaveOn(t *testing.T, ns *nettest.NS, name string, multi bool) {
+	t.Helper()
+	attach(t, ns, name, multi, func(fd int) {
+		if err := unix.IoctlSetInt(fd, unix.TUNSETOFFLOAD, unix.TUN_F_CSUM|unix.TUN_F_TSO4|unix.TUN_F_TSO6); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// attach is another program that has a device for a while.
+func attach(t *testing.T, ns *nettest.NS, name string, multi bool, use func(fd int)) {
 	t.Helper()
 	ns.Do(func() {
 		fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC, 0)
@@ -359,9 +409,7 @@ func leaveOn(t *testing.T, ns *nettest.NS, name string, multi bool) {
 		if err := unix.IoctlIfreq(fd, unix.TUNSETIFF, ifr); err != nil {
 			t.Fatal(err)
 		}
-		if err := unix.IoctlSetInt(fd, unix.TUNSETOFFLOAD, unix.TUN_F_CSUM|unix.TUN_F_TSO4|unix.TUN_F_TSO6); err != nil {
-			t.Fatal(err)
-		}
+		use(fd)
 	})
 }
 
