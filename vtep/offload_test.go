@@ -347,6 +347,26 @@ func TestAPortThatLosesAnOffloadGoesOnAndIsToldOfOnce(t *testing.T) {
 	}
 }
 
+// A super-frame has a partial checksum: a device that cannot do with that gets
+// none, whatever else it says.
+func TestADeviceThatTakesNoPartialChecksumGetsNoSuperFrames(t *testing.T) {
+	for _, o := range []tap.Offload{tap.All &^ tap.Checksum, tap.WriteTSO} {
+		r := newOffloadRig(t, Config{})
+		s := r.segment(SegmentConfig{VNI: 100, Peers: []netip.Addr{peer2}}, "a", "b")
+		r.send("a", eth(fdb.Broadcast, mac(1)))
+		r.outs()
+		for _, known := range []bool{false, true} {
+			r.taps.Device("a").SetOffload(o)
+			if known {
+				s.maintain(t.Context())
+			}
+			if frames, stream := tcpBurst(r, &flow{dst: mac(1), src: mac(9), port: 1}, "a", 6); frames != 6 || len(stream) != 6000 {
+				t.Errorf("with %s it got %d frames with %d bytes", o, frames, len(stream))
+			}
+		}
+	}
+}
+
 // counted counts how often it is asked to write.
 type counted struct {
 	underlay.Endpoint
