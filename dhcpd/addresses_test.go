@@ -3,7 +3,9 @@ package dhcpd_test
 import (
 	"errors"
 	"net/netip"
+	"runtime"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -253,18 +255,118 @@ func TestAReservedAddressOfAnotherClientIsFreedWhenItsLeaseEnds(t *testing.T) {
 
 func TestConflictingReservationsAreRefused(t *testing.T) {
 	w := newWorld(t, reserved(dhcpd.Reservation{MAC: mac(1), IP: addr(200)}))
-	for name, r := range map[string]dhcpd.Reservation{
-		"the same address":     {MAC: mac(2), IP: addr(200)},
-		"the same client":      {MAC: mac(1), IP: addr(201)},
-		"outside the subnet":   {MAC: mac(2), IP: netip.MustParseAddr("10.0.0.1")},
-		"the server's address": {MAC: mac(2), IP: serverIP},
-		"two names":            {MAC: mac(2), Port: "tap0", IP: addr(201)},
-		"nobody":               {IP: addr(201)},
+	for name, c := range map[string]struct {
+		r    dhcpd.Reservation
+		kind error
+		says string
+	}{
+		"the same address":      {dhcpd.Reservation{MAC: mac(2), IP: addr(200)}, dhcpd.ErrReserved, "reserve 192.168.100.200 for 02:00:00:00:00:02: 192.168.100.200 is reserved for 02:00:00:00:00:01 already"},
+		"the same client":       {dhcpd.Reservation{MAC: mac(1), IP: addr(201)}, dhcpd.ErrReserved, "192.168.100.200 is reserved for 02:00:00:00:00:01 already"},
+		"outside the subnet":    {dhcpd.Reservation{MAC: mac(2), IP: netip.MustParseAddr("10.0.0.1")}, dhcpd.ErrReservation, "10.0.0.1 is in none of the segment's subnets"},
+		"the server's address":  {dhcpd.Reservation{MAC: mac(2), IP: serverIP}, dhcpd.ErrReservation, "server's own"},
+		"the gateway's address": {dhcpd.Reservation{MAC: mac(2), IP: gatewayIP}, dhcpd.ErrReservation, "gateway's"},
+		"two names":             {dhcpd.Reservation{MAC: mac(2), Port: "tap0", IP: addr(201)}, dhcpd.ErrReservation, "names 2 clients"},
+		"nobody":                {dhcpd.Reservation{IP: addr(201)}, dhcpd.ErrReservation, "for nobody: names 0 clients"},
+		"a bad host name":       {dhcpd.Reservation{MAC: mac(2), IP: addr(201), Hostname: "bad name"}, dhcpd.ErrReservation, `"bad name" is not a host name`},
 	} {
-		if err := w.srv.Reserve(r); !errors.Is(err, dhcpd.ErrReserved) {
-			t.Errorf("%s: %v, want ErrReserved", name, err)
+		if err := w.srv.Reserve(c.r); !errors.Is(err, c.kind) || !strings.Contains(err.Error(), c.says) || strings.Contains(err.Error(), "hosts[") {
+			t.Errorf("%s: %v, want %v that says %q", name, err, c.kind, c.says)
 		}
 	}
+}
+
+func TestAReservationGivesWayToTheConfigurationsAndComesBack(t *testing.T) {
+	w := newWorld(t)
+	live := dhcpd.Reservation{MAC: mac(1), IP: addr(240)}
+	if err := w.srv.Reserve(live); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		hosts []dhcpd.Reservation
+		want  netip.Addr // the client's
+	}{
+		{[]dhcpd.Reservation{live}, addr(240)},
+		{[]dhcpd.Reservation{{MAC: mac(1), IP: addr(241)}}, addr(241)},
+		{nil, addr(240)},
+	} {
+		cfg := blue()
+		cfg.Hosts = c.hosts
+		if err := w.srv.Reconfigure(cfg); err != nil {
+			t.Fatal(err)
+		}
+		if l := w.srv.Leases(); len(l) != 1 || l[0].IP != c.want || l[0].State != dhcpd.StateReserved {
+			t.Errorf("configured %+v: %+v, want %s", c.hosts, l, c.want)
+		}
+		// What it hides is in nobody's way.
+		if err := w.srv.Reserve(dhcpd.Reservation{MAC: mac(2), IP: addr(242)}); err != nil {
+			t.Error(err)
+		}
+		if err := w.srv.Unreserve(addr(242)); err != nil {
+			t.Error(err)
+		}
+		err := w.srv.Unreserve(c.want)
+		if c.hosts != nil && !errors.Is(err, dhcpd.ErrConfigured) || c.hosts == nil && err != nil {
+			t.Errorf("configured %+v: Unreserve: %v", c.hosts, err)
+		}
+	}
+	if l := w.srv.Leases(); len(l) != 0 {
+		t.Errorf("left over: %+v", l)
+	}
+}
+
+func TestAnAddressThatIsReservedForAnotherIsListedWithBoth(t *testing.T) {
+	w := newWorld(t)
+	c := client(1)
+	w.bind(c)
+	if err := w.srv.Reserve(dhcpd.Reservation{MAC: mac(2), IP: c.IP}); err != nil {
+		t.Fatal(err)
+	}
+	l := w.srv.Leases()
+	if len(l) != 2 || l[0].State != dhcpd.StateBound || l[0].CHAddr != string(mac(1)) ||
+		l[1].State != dhcpd.StateReserved || l[1].CHAddr != string(mac(2)) || l[1].IP != c.IP {
+		t.Errorf("%+v", l)
+	}
+	// Its own client is there once.
+	if err := errors.Join(w.srv.Unreserve(c.IP), w.srv.Reserve(dhcpd.Reservation{MAC: mac(1), IP: c.IP})); err != nil {
+		t.Fatal(err)
+	}
+	if l := w.srv.Leases(); len(l) != 1 || l[0].State != dhcpd.StateBound {
+		t.Errorf("%+v", l)
+	}
+}
+
+// There is no end to the VTEPs that a client can be seen behind.
+func TestPlacesThatNobodyIsAtAnyLongerTakeNoMemory(t *testing.T) {
+	const places = 100_000
+	w := newWorld(t)
+	c := client(1)
+	w.bind(c)
+	used := func() uint64 {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	before := used()
+	for i := range places {
+		w.srv.Serve(&dhcpd.Request{
+			Payload: c.Renew(), Src: c.IP, Dst: serverIP, SrcMAC: [6]byte(mac(1)),
+			VTEP: netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}),
+		}, func(dhcpd.Reply) {})
+		w.svc.Commit()
+		w.events = nil
+	}
+	if l, _ := w.srv.Lookup(c.IP); l.VTEP != netip.AddrFrom4([4]byte{10, 1, 0x86, 0x9f}) {
+		t.Fatalf("the client was last seen behind %v", l.VTEP)
+	}
+	var grown int64
+	for range 20 { // what is no longer used goes in the background
+		if grown = int64(used() - before); grown < places*20 {
+			return
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	t.Errorf("%d bytes more", grown)
 }
 
 func TestAReservationIsAsGoodAsARecordAfterTheLeasesWereLost(t *testing.T) {

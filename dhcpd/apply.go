@@ -23,15 +23,20 @@ func (s *Server) apply(cfg SegmentConfig) error {
 	for _, r := range append([]RelaySubnet{own}, cfg.Relays...) {
 		nets = append(nets, newNetwork(&r, cfg.Server))
 	}
-	for _, r := range append(slices.Clone(s.live), cfg.Hosts...) {
-		addReservation(nets, r)
+	for _, r := range cfg.Hosts {
+		addReservation(nets, newHost(r))
+	}
+	// One made live gives way to the configuration's, and is back once that one
+	// is gone.
+	for _, r := range s.live {
+		if h := newHost(r); rivalOf(nets, h) == nil {
+			h.live = true
+			addReservation(nets, h)
+		}
 	}
 	old := append(slices.Clone(s.nets), s.stray)
 	s.cfg, s.ip, s.nets, s.stray = cfg, toU32(cfg.Server), nets, newStray()
 	s.classes = newClasses(cfg.Classes)
-	if s.places == nil {
-		s.places = map[place]*place{}
-	}
 	for i, n := range nets {
 		n.open()
 		for j, o := range old {
@@ -84,14 +89,24 @@ func (s *Server) insert(b *binding) {
 
 // addReservation puts a reservation into the subnet of its address, one without
 // an address into all.
-func addReservation(nets []*network, r Reservation) *host {
-	h := newHost(r)
+func addReservation(nets []*network, h *host) {
 	for _, n := range nets {
 		if h.ip == 0 || n.contains(h.ip) {
 			n.addHost(h)
 		}
 	}
-	return h
+}
+
+// rivalOf is a reservation that keeps h from being added, nil if there is none.
+func rivalOf(nets []*network, h *host) *host {
+	for _, n := range nets {
+		if h.ip == 0 || n.contains(h.ip) {
+			if o := n.rival(h); o != nil {
+				return o
+			}
+		}
+	}
+	return nil
 }
 
 func newHost(r Reservation) *host {

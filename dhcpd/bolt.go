@@ -342,16 +342,4 @@ func (s *boltStore) write(tx *bolt.Tx, changes []Change) error {
 	return nil
 }
 
-func (s *boltStore) Drop(segment uint32) error {
-	return guard(s.path, func() error {
-		return s.db.Update(func(tx *bolt.Tx) error {
-			key := put4(segment)
-			if err := tx.Bucket(bucketLeases).DeleteBucket(key[:]); !errors.Is(err, bolterrors.ErrBucketNotFound) {
-				return err
-			}
-			return nil
-		})
-	})
-}
-
 func (s *boltStore) Close() error { return s.db.Close() }

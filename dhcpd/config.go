@@ -44,6 +44,17 @@ type Reservation struct {
 	Options  []Option         // before those of classes and of the subnet
 }
 
+// Names says whether the lease is that of the reservation's client.
+func (r Reservation) Names(l Lease) bool {
+	switch {
+	case len(r.ClientID) > 0:
+		return l.ClientID == string(r.ClientID)
+	case len(r.MAC) > 0:
+		return l.HType == htypeEthernet && l.CHAddr == string(r.MAC)
+	}
+	return l.Port == r.Port && !l.VTEP.IsValid()
+}
+
 // RelaySubnet is a further subnet, for clients behind a relay in it. It
 // inherits no option from the segment's own subnet; zero times are the
 // segment's.

@@ -4,6 +4,7 @@ import (
 	"net"
 	"net/netip"
 	"time"
+	"unique"
 )
 
 // State is what an address is to the client that a Lease names.
@@ -65,8 +66,8 @@ func (l Lease) key() string {
 	return string([]byte{keyHardware, l.HType}) + l.CHAddr
 }
 
-// place is where a client was last seen; segments have few of them, so a
-// binding points to one.
+// place is where a client was last seen. Many clients share one, so a binding
+// has a handle of it; a place goes when its last binding has gone elsewhere.
 type place struct {
 	port string
 	vtep netip.Addr
@@ -88,7 +89,7 @@ type binding struct {
 	chaddr   string
 	hostname string
 	relay    string
-	place    *place
+	place    unique.Handle[place] // the zero Handle: not known
 
 	start, expires time.Duration
 
@@ -103,6 +104,13 @@ type binding struct {
 	formerSeq uint64
 
 	prev, next *binding
+}
+
+// stay notes where the client is.
+func (b *binding) stay(p place) {
+	if b.place == (unique.Handle[place]{}) || b.place.Value() != p {
+		b.place = unique.Make(p)
+	}
 }
 
 // supersede notes the address that the client gives up for this one.

@@ -1,6 +1,7 @@
 package dhcpd
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -20,7 +21,8 @@ func (s *Server) Reconfigure(cfg SegmentConfig) error {
 }
 
 // Leases are the addresses that a client has, was offered or declined, and the
-// reservations whose client does not hold its address now, by address.
+// reservations whose client does not hold its address now, by address: one that
+// is reserved for another client than its holder is there twice, the holder first.
 func (s *Server) Leases() []Lease {
 	s.mu.Lock()
 	defer s.unlock()
@@ -33,7 +35,7 @@ func (s *Server) Leases() []Lease {
 			}
 		}
 		for ip, h := range n.hostIP {
-			if b := n.byIP[ip]; b != nil && b.state != StateFree {
+			if b := n.byIP[ip]; b != nil && b.state != StateFree && h.Names(s.leaseOf(b)) {
 				continue
 			}
 			l := Lease{IP: h.IP, State: StateReserved, ClientID: string(h.ClientID), Hostname: h.Hostname, Port: h.Port}
@@ -43,7 +45,7 @@ func (s *Server) Leases() []Lease {
 			out = append(out, l)
 		}
 	}
-	slices.SortFunc(out, func(a, b Lease) int { return a.IP.Compare(b.IP) })
+	slices.SortFunc(out, func(a, b Lease) int { return cmp.Or(a.IP.Compare(b.IP), cmp.Compare(a.State, b.State)) })
 	return out
 }
 
@@ -89,40 +91,46 @@ func (s *Server) Release(ip netip.Addr) error {
 
 // Reserve adds a reservation to those of the configuration, live: it lasts
 // until Unreserve or the end of the process. An address that another client
-// holds is given to its new owner once that client's lease ends.
+// holds is given to its new owner once that client's lease ends; Lookup tells.
+// Errors are ErrReservation where the reservation is wrong by itself, and
+// ErrReserved where the address or the client has another.
 func (s *Server) Reserve(r Reservation) error {
 	s.mu.Lock()
 	defer s.unlock()
 	s.expire(s.svc.elapsed())
-	cfg := s.cfg
-	cfg.Hosts = append(slices.Clone(append(slices.Clone(s.live), cfg.Hosts...)), r)
-	for _, f := range cfg.Validate() {
-		return fmt.Errorf("reserve %s for %s: %w: %s", r.IP, newHost(r).who(), ErrReserved, f.Msg)
+	h := newHost(r)
+	h.live = true
+	alone := s.cfg
+	alone.Hosts = []Reservation{r}
+	for _, f := range alone.Validate() {
+		return refusef(ErrReservation, "reserve %s for %s: %s", r.IP, h.who(), f.Msg)
+	}
+	if o := rivalOf(s.nets, h); o != nil {
+		return refusef(ErrReserved, "reserve %s for %s: %s is reserved for %s already", r.IP, h.who(), o.IP, o.who())
 	}
 	s.live = append(s.live, r)
-	h := addReservation(s.nets, r)
+	addReservation(s.nets, h)
 	if n := s.netOf(h.ip); n != nil {
 		n.settle(h.ip)
 	}
 	return nil
 }
 
-// Unreserve removes the reservation of an address that Reserve made, or, until
-// the next Reconfigure, that of the configuration. The client keeps the lease
-// that it has until it ends. ErrNoLease when the address is not reserved.
+// Unreserve removes the reservation of an address that Reserve made. The client
+// keeps the lease that it has until it ends. Errors are ErrNoLease when the
+// address is not reserved, and ErrConfigured when the configuration does it.
 func (s *Server) Unreserve(ip netip.Addr) error {
 	s.mu.Lock()
 	defer s.unlock()
 	s.expire(s.svc.elapsed())
 	v := toU32(ip)
 	n := s.netOf(v)
-	if n == nil || n.hostIP[v] == nil {
+	switch {
+	case n == nil || n.hostIP[v] == nil:
 		return fmt.Errorf("unreserve %s: %w", ip, ErrNoLease)
+	case !n.hostIP[v].live:
+		return refusef(ErrConfigured, "%s is reserved for %s by the configuration", ip, n.hostIP[v].who())
 	}
-	n.removeHost(n.hostIP[v])
-	same := func(r Reservation) bool { return r.IP == ip }
-	s.live = slices.DeleteFunc(slices.Clone(s.live), same)
-	s.cfg.Hosts = slices.DeleteFunc(slices.Clone(s.cfg.Hosts), same)
-	n.settle(v)
-	return nil
+	s.live = slices.DeleteFunc(s.live, func(r Reservation) bool { return r.IP == ip })
+	return s.apply(s.cfg)
 }

@@ -13,6 +13,7 @@ type subnetTimes struct{ lease, t1, t2 [4]byte }
 // host is a compiled reservation.
 type host struct {
 	Reservation
+	live bool // made by Reserve, not the configuration's
 	ip   uint32
 	opts optionList
 }
@@ -150,16 +151,18 @@ func (n *network) addHost(h *host) {
 	}
 }
 
-func (n *network) removeHost(h *host) {
-	delete(n.hostIP, h.ip)
+// rival is a reservation of h's address or of its client, nil if there is none.
+func (n *network) rival(h *host) *host {
+	if o := n.hostIP[h.ip]; o != nil {
+		return o
+	}
 	switch {
 	case len(h.ClientID) > 0:
-		delete(n.hostID, string(h.ClientID))
+		return n.hostID[string(h.ClientID)]
 	case len(h.MAC) == 6:
-		delete(n.hostMAC, [6]byte(h.MAC))
-	default:
-		delete(n.hostPort, h.Port)
+		return n.hostMAC[[6]byte(h.MAC)]
 	}
+	return n.hostPort[h.Port]
 }
 
 // hostOf is the client's reservation, nil if it has none. A reservation by MAC

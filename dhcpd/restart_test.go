@@ -111,14 +111,11 @@ func TestALeaseFromTheFutureLastsNoLongerThanItWasGivenFor(t *testing.T) {
 	}
 }
 
-func TestARemovedSegmentKeepsItsLeasesUntilItIsForgotten(t *testing.T) {
+func TestARemovedSegmentKeepsItsLeases(t *testing.T) {
 	w := newWorld(t)
 	w.bind(client(1))
 	if _, err := w.svc.Add(100, blue()); !errors.Is(err, dhcpd.ErrSegmentExists) {
 		t.Errorf("a second Add: %v", err)
-	}
-	if err := w.svc.Forget(100); !errors.Is(err, dhcpd.ErrSegmentExists) {
-		t.Errorf("Forget of a served segment: %v", err)
 	}
 	if err := w.svc.Remove(100); err != nil {
 		t.Fatal(err)
@@ -128,12 +125,6 @@ func TestARemovedSegmentKeepsItsLeasesUntilItIsForgotten(t *testing.T) {
 	}
 	if n := len(w.add(100).Leases()); n != 1 {
 		t.Errorf("%d leases after it came back, want 1", n)
-	}
-	if err := errors.Join(w.svc.Remove(100), w.svc.Forget(100)); err != nil {
-		t.Fatal(err)
-	}
-	if n := len(w.add(100).Leases()); n != 0 {
-		t.Errorf("%d leases after Forget, want 0", n)
 	}
 }
 

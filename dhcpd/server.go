@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"sync"
 	"time"
+	"unique"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
 )
@@ -24,7 +25,6 @@ type Server struct {
 	live    []Reservation // made by Reserve, on top of the configuration's
 	expiry  expiryHeap
 	offered list // oldest first
-	places  map[place]*place
 	seq     uint64
 	closed  bool
 	removed bool // closed, and somebody else may serve the segment by now
@@ -340,14 +340,7 @@ func (s *Server) seen(c *call, b *binding) {
 	} else if c.m.ciaddr == 0 {
 		b.relay = ""
 	}
-	p := place{c.req.Port, c.req.VTEP}
-	if b.place == nil || *b.place != p {
-		if s.places[p] == nil {
-			known := p // p itself stays off the heap
-			s.places[p] = &known
-		}
-		b.place = s.places[p]
-	}
+	b.stay(place{c.req.Port, c.req.VTEP})
 }
 
 // leaseOf is a binding as others see it.
@@ -358,8 +351,9 @@ func (s *Server) leaseOf(b *binding) Lease {
 		CHAddr: b.chaddr, ClientID: b.clientID(), Hostname: b.hostname, Relay: b.relay,
 		Start: zero.Add(b.start).Truncate(time.Millisecond), Expires: zero.Add(b.expires).Truncate(time.Millisecond),
 	}
-	if b.place != nil {
-		l.Port, l.VTEP = b.place.port, b.place.vtep
+	if b.place != (unique.Handle[place]{}) {
+		p := b.place.Value()
+		l.Port, l.VTEP = p.port, p.vtep
 	}
 	return l
 }

@@ -16,8 +16,24 @@ var (
 	ErrSegmentExists = errors.New("the segment has a dhcp service already")
 	ErrNoSegment     = errors.New("the segment has no dhcp service")
 	ErrNoLease       = errors.New("no such lease")
-	ErrReserved      = errors.New("reservation conflicts with another")
+
+	ErrReservation = errors.New("not a reservation that can be kept")
+	ErrReserved    = errors.New("reserved already")
+	ErrConfigured  = errors.New("reserved by the configuration")
 )
+
+// refusal is an error of one of the kinds above with a text of its own.
+type refusal struct {
+	kind error
+	text string
+}
+
+func refusef(kind error, format string, args ...any) error {
+	return &refusal{kind, fmt.Sprintf(format, args...)}
+}
+
+func (e *refusal) Error() string        { return e.text }
+func (e *refusal) Is(target error) bool { return target == e.kind }
 
 // Config is what a Service needs; Store is required.
 type Config struct {
@@ -116,16 +132,6 @@ func (s *Service) Remove(segment uint32) error {
 	return nil
 }
 
-// Forget removes the leases of a segment that is not served from the store.
-func (s *Service) Forget(segment uint32) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.servers[segment] != nil {
-		return fmt.Errorf("segment %d: %w", segment, ErrSegmentExists)
-	}
-	return s.cfg.Store.Drop(segment)
-}
-
 // Server is the service of one segment, nil if it has none.
 func (s *Service) Server(segment uint32) *Server {
 	s.mu.Lock()
@@ -185,11 +191,7 @@ func (s *Server) load() error {
 			b.chaddr = b.key[2:]
 		}
 		if l.Port != "" {
-			p := place{port: l.Port}
-			if s.places[p] == nil {
-				s.places[p] = &p
-			}
-			b.place = s.places[p]
+			b.stay(place{port: l.Port})
 		}
 		switch {
 		case left > 0 && l.State != StateFree:

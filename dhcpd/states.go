@@ -67,8 +67,10 @@ func (h *host) who() string {
 		return h.MAC.String()
 	case h.Port != "":
 		return "port " + h.Port
+	case len(h.ClientID) > 0:
+		return "client id " + hexString(h.ClientID)
 	}
-	return "client id " + hexString(h.ClientID)
+	return "nobody"
 }
 
 // request tells the client's state by what it filled in (RFC 2131 table 4).

@@ -15,7 +15,7 @@ type Change struct {
 }
 
 // Store keeps leases over restarts. A service calls Commit from one goroutine;
-// Load and Drop may run beside it.
+// Load may run beside it.
 type Store interface {
 	// Load calls each for every lease of a segment, in any order, until each
 	// returns an error, which Load returns. Lease.VTEP need not be kept.
@@ -23,8 +23,6 @@ type Store interface {
 	// Commit makes all changes durable, in their order, or none: when it
 	// returns nil they survive the loss of power. It may not keep the slice.
 	Commit(changes []Change) error
-	// Drop forgets a segment.
-	Drop(segment uint32) error
 	// Close lets go of the store.
 	Close() error
 }
@@ -105,13 +103,6 @@ func (m *memoryStore) Commit(changes []Change) error {
 		}
 		seg[toU32(c.Lease.IP)] = c.Lease
 	}
-	return nil
-}
-
-func (m *memoryStore) Drop(segment uint32) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	delete(m.segments, segment)
 	return nil
 }
 

@@ -180,6 +180,12 @@ func (c SegmentConfig) validateHosts(f *faults, subnets []netip.Prefix) {
 		path := fmt.Sprintf("hosts[%d]", i)
 		where := h.IP.String()
 		var home netip.Prefix
+		gateway := c.Gateway
+		for _, r := range c.Relays {
+			if h.IP.IsValid() && r.Subnet.Contains(h.IP) {
+				gateway = r.Gateway
+			}
+		}
 		for _, s := range subnets {
 			if s.IsValid() && h.IP.IsValid() && s.Contains(h.IP) {
 				home = s
@@ -194,6 +200,8 @@ func (c SegmentConfig) validateHosts(f *faults, subnets []netip.Prefix) {
 				f.add(path+".ip", "%s is in none of the segment's subnets", where)
 			case h.IP == c.Server:
 				f.add(path+".ip", "%s is the server's own address", where)
+			case h.IP == gateway:
+				f.add(path+".ip", "%s is the gateway's address", where)
 			case h.IP == home.Addr() || h.IP == lastAddr(home):
 				f.add(path+".ip", "%s is the subnet's network or broadcast address", where)
 			}

@@ -103,8 +103,5 @@ func (s *Store) Commit(changes []dhcpd.Change) error {
 	return nil
 }
 
-// Drop implements dhcpd.Store.
-func (s *Store) Drop(segment uint32) error { return s.Under.Drop(segment) }
-
 // Close implements dhcpd.Store.
 func (s *Store) Close() error { return s.Under.Close() }

@@ -63,14 +63,6 @@ func (s *leaseStore) Commit(changes []dhcpd.Change) error {
 	return store.Commit(changes)
 }
 
-func (s *leaseStore) Drop(segment uint32) error {
-	store, err := s.open()
-	if err != nil {
-		return err
-	}
-	return store.Drop(segment)
-}
-
 func (s *leaseStore) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
