@@ -139,9 +139,18 @@ func (t *Table) Flush() int {
 // of them, and returns how many there were. A worker that still sees frames
 // from d learns anew: take the port or peer away from the workers first.
 func (t *Table) FlushDst(d Dst, statics bool) int {
+	return t.flushDsts(func(b Dst) bool { return b == d }, statics)
+}
+
+// FlushDsts is FlushDst for all of a set, in one walk of the table.
+func (t *Table) FlushDsts(of map[Dst]bool, statics bool) int {
+	return t.flushDsts(func(b Dst) bool { return of[b] }, statics)
+}
+
+func (t *Table) flushDsts(which func(Dst) bool, statics bool) int {
 	return t.flush(func(b uint64) bool {
 		o := originOf(b)
-		return dstOf(b) == d && (o == OriginDynamic || statics && o != OriginSelf)
+		return (o == OriginDynamic || statics && o != OriginSelf) && which(dstOf(b))
 	})
 }
 

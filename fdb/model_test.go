@@ -249,10 +249,15 @@ func operate(r *rand.Rand, table *Table, m *model, space uint64, now *Seconds) e
 		got = table.Flush()
 		want = m.remove(func(_ MAC, e modelEntry) bool { return e.origin == OriginDynamic })
 	case op < 996:
-		statics := r.IntN(2) == 0
-		got = table.FlushDst(d, statics)
+		statics, of := r.IntN(2) == 0, map[Dst]bool{d: true}
+		if r.IntN(2) == 0 {
+			got = table.FlushDst(d, statics)
+		} else {
+			of[Local(uint32(r.IntN(4)))], of[Self] = true, true
+			got = table.FlushDsts(of, statics)
+		}
 		want = m.remove(func(_ MAC, e modelEntry) bool {
-			return e.dst == d && (e.origin == OriginDynamic || statics && e.origin == OriginStatic)
+			return of[e.dst] && (e.origin == OriginDynamic || statics && e.origin == OriginStatic)
 		})
 	default:
 		m.conf.MaxMACs = r.IntN(3) * int(space/4)

@@ -45,7 +45,7 @@ func (o PeerOrigin) String() string {
 type Peer[T any] struct {
 	Addr  netip.Addr // as Peers keeps it: never an IPv4-mapped IPv6 address
 	ID    uint32     // the number for Remote
-	Value T          // the owner's: what make returned to Peers.Add
+	Value T          // the owner's: what value returned in Peers.Add
 
 	origin    atomic.Uint32
 	replicate atomic.Bool
@@ -126,12 +126,12 @@ func (s *Peers[T]) ByID(id uint32) *Peer[T] {
 // Add makes sure that addr is a peer and returns it. One that is there already
 // gets the origin if that has precedence, never a lesser one, and replicate if
 // it is true: a peer that was configured twice is one peer. Learned ones are
-// never replicated to. For a new one make is called, with the number it is going
+// never replicated to. For a new one value is called, with the number it is going
 // to have and the set locked; it may be nil.
 //
 // The error is ErrTooManyPeers if the limit of learned ones is reached, or
 // ErrBadPeer if addr is not a unicast address.
-func (s *Peers[T]) Add(addr netip.Addr, origin PeerOrigin, replicate bool, make func(id uint32) T) (*Peer[T], error) {
+func (s *Peers[T]) Add(addr netip.Addr, origin PeerOrigin, replicate bool, value func(id uint32) T) (*Peer[T], error) {
 	addr = addr.Unmap()
 	if !addr.IsValid() || addr.IsUnspecified() || addr.IsMulticast() || addr == broadcast4 {
 		return nil, fmt.Errorf("peer %v: %w: give a unicast address", addr, ErrBadPeer)
@@ -160,8 +160,8 @@ func (s *Peers[T]) Add(addr netip.Addr, origin PeerOrigin, replicate bool, make 
 	}
 	p := &Peer[T]{Addr: addr, ID: s.number()}
 	p.origin.Store(uint32(origin))
-	if make != nil {
-		p.Value = make(p.ID)
+	if value != nil {
+		p.Value = value(p.ID)
 	}
 	(*s.byID.Load())[p.ID/64][p.ID%64].Store(p)
 	s.byAddr.put(h, addr, p)

@@ -194,7 +194,7 @@ func (t *Table) event(k EventKind, m MAC, d, old Dst, o Origin) Event {
 
 // SetLimit bounds how many MACs are learned behind d; 0 is no bound. What was
 // learned stays.
-func (t *Table) SetLimit(d Dst, max int) { t.counts.of(d).limit.Store(int64(max)) }
+func (t *Table) SetLimit(d Dst, limit int) { t.counts.of(d).limit.Store(int64(limit)) }
 
 // Len is the number of entries of every origin.
 func (t *Table) Len() int { return int(t.total.Load()) }
