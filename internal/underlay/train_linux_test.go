@@ -178,6 +178,8 @@ func TestAReadThatIsManyDatagramsSaysSoAndHasABound(t *testing.T) {
 		w, _, _ := kernelWorld(t, hosts)
 		w = w.with(underlay.All)
 		a, b := mustOpen(t, w.openA, config(w.a)), mustOpen(t, w.openB, config(w.b))
+		mustWrite(t, a, packets(w.b, 1, 20)) // few wait for a neighbour to be found
+		read(t, b, 1)
 		const trains, each, size = 30, 46, 1400
 		for i := range trains {
 			ps := []underlay.Packet{train(w.b, i*each, size, each, size-1)}
