@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/uvtep/uvtep/dhcpd"
 )
 
 func (s *source) dhcp(p path, raw *rawDHCP) *DHCP {
@@ -48,9 +50,9 @@ func (s *source) dhcp(p path, raw *rawDHCP) *DHCP {
 // times resolves the lease and its timers: 0 < T1 < T2 < lease (RFC 2131,
 // section 4.4.5).
 func (s *source) times(p path, raw *rawDHCP, d *DHCP) {
-	const longest = (1<<32 - 2) * time.Second // all ones would be for ever
+	const longest = dhcpd.MaxLease
 	before := len(s.faults)
-	d.Lease = s.duration(p.key("lease"), raw.Lease, 4*time.Second, longest, time.Second, DefaultLease)
+	d.Lease = s.duration(p.key("lease"), raw.Lease, dhcpd.MinLease, longest, time.Second, DefaultLease)
 	t1, t2 := defaultTimers(d.Lease)
 	d.T1 = s.duration(p.key("t1"), raw.T1, time.Second, longest, time.Second, t1)
 	d.T2 = s.duration(p.key("t2"), raw.T2, time.Second, longest, time.Second, t2)
@@ -372,7 +374,10 @@ func (s *source) classes(p path, raw []rawClass) []Class {
 			}
 			c.Match = s.nonEmpty(here, by.text, "")
 			if digits, isHex := strings.CutPrefix(c.Match, "0x"); isHex && by.key == ByCircuitID {
-				data, _ := s.hex(here, hexText(digits))
+				data, ok := s.hex(here, hexText(digits))
+				if ok && len(data) == 0 {
+					s.fault(here, "is empty: 0x and no byte")
+				}
 				c.Match = string(data)
 			}
 			if len(c.Match) > 255 {
@@ -389,6 +394,9 @@ func (s *source) classes(p path, raw []rawClass) []Class {
 			s.fault(at.key("options"), "are missing: the class would change nothing")
 		}
 		out = append(out, c)
+	}
+	if len(raw) > dhcpd.MaxClasses {
+		s.fault(p, "%d classes are more than %d", len(raw), dhcpd.MaxClasses)
 	}
 	return out
 }

@@ -13,7 +13,7 @@ func (s *source) segment(p path, raw *rawSegment, u *Underlay) Segment {
 		VNI:      uint32(s.integer(p.key("vni"), raw.VNI, 1, MaxVNI, 0)),
 		MTU:      int(s.integer(p.key("mtu"), raw.MTU, 68, 65535, 0)),
 		Learning: s.boolean(raw.Learning, true),
-		Ageing:   s.duration(p.key("ageing"), raw.Ageing, time.Second, 8760*time.Hour, time.Millisecond, DefaultAgeing),
+		Ageing:   s.duration(p.key("ageing"), raw.Ageing, time.Second, 8760*time.Hour, time.Second, DefaultAgeing),
 		MaxMACs:  int(s.integer(p.key("max_macs"), raw.MaxMACs, 1, 1<<24, DefaultMaxMACs)),
 	}
 	seg.Name = fmt.Sprintf("vni%d", seg.VNI)

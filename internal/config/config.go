@@ -86,7 +86,7 @@ type Segment struct {
 	Peers    []netip.Addr
 	Group    netip.Addr // the zero Addr if there is none
 	Learning bool
-	Ageing   time.Duration
+	Ageing   time.Duration // whole seconds
 	MaxMACs  int
 	FDB      []StaticEntry
 	Ports    []Port
@@ -166,8 +166,19 @@ func (p Port) Check() error {
 // Parse validates data; name is what its faults call the file. The error is
 // Faults, all that there are.
 func Parse(name string, data []byte) (*Config, error) {
+	return newSource(name).parse(data)
+}
+
+// ParseSpelt is Parse for a text that no user has written, as one made of flags:
+// spell says what its faults call the value at a path, as they name no line.
+func ParseSpelt(data []byte, spell func(path string) string) (*Config, error) {
+	s := newSource("")
+	s.spell = spell
+	return s.parse(data)
+}
+
+func (s *source) parse(data []byte) (*Config, error) {
 	var raw rawConfig
-	s := newSource(name)
 	if !decode(s, data, &raw) {
 		return nil, s.faults
 	}

@@ -29,7 +29,7 @@ func decode(s *source, data []byte, raw any) bool {
 	}
 	file, err := parse(data)
 	if err != nil {
-		at, msg := syntaxFault(err)
+		at, msg := syntaxFault(data, err)
 		s.faultAt(at, "", "%s", msg)
 		return false
 	}
@@ -60,12 +60,17 @@ func parse(data []byte) (f *ast.File, err error) {
 	return parser.ParseBytes(data, 0, parser.AllowDuplicateMapKey())
 }
 
-func syntaxFault(err error) (place, string) {
+func syntaxFault(data []byte, err error) (place, string) {
 	at, msg := place{line: 1, col: 1}, err.Error()
 	if known := yaml.Error(nil); errors.As(err, &known) {
 		msg = known.GetMessage()
 		if tk := known.GetToken(); tk != nil && tk.Position != nil {
 			at = placeOfToken(tk)
+		}
+	}
+	if lines := strings.Split(string(data), "\n"); strings.Contains(msg, "'\t'") || strings.Contains(msg, "tab character") {
+		if before, _, tab := strings.Cut(lines[min(at.line, len(lines))-1], "\t"); tab {
+			return place{line: at.line, col: 1 + utf8.RuneCountInString(before)}, "is a tab: YAML indents by blanks"
 		}
 	}
 	return at, strings.Join(strings.Fields(msg), " ")

@@ -25,11 +25,6 @@ type SegmentChange struct {
 	Limits                                    bool // learning, ageing, max_macs
 }
 
-// Empty tells whether there is nothing to do.
-func (c Changes) Empty() bool {
-	return len(c.NeedsRestart)+len(c.Added)+len(c.Removed)+len(c.Changed) == 0
-}
-
 // Diff compares two configurations. Neither is changed, and the result shares
 // their memory.
 func Diff(from, to *Config) Changes {

@@ -12,7 +12,7 @@ func TestEqualConfigurationsHaveNoChanges(t *testing.T) {
 		t.Fatal(err)
 	}
 	b := mustParse(t, string(a.YAML()))
-	if d := Diff(a, b); !d.Empty() {
+	if d := Diff(a, b); !reflect.DeepEqual(d, Changes{}) {
 		t.Errorf("got %+v", d)
 	}
 }
@@ -88,7 +88,7 @@ func TestEveryKeyOutsideOfSegmentsNeedsARestart(t *testing.T) {
 		}
 	}
 	same := mustParse(t, "underlay: {local: 10.9.0.1}\napi: {http: 127.0.0.1:9479, socket: /run/uvtep/uvtep.sock}\n")
-	if d := Diff(from, same); !d.Empty() {
+	if d := Diff(from, same); !reflect.DeepEqual(d, Changes{}) {
 		t.Errorf("a default that is written out: %+v", d)
 	}
 }

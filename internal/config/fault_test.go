@@ -135,3 +135,11 @@ func TestFaultsAreSortedByPlace(t *testing.T) {
 		t.Errorf("got %v", f)
 	}
 }
+
+func TestATextThatNobodyWroteHasItsFaultsToldWithoutLines(t *testing.T) {
+	_, err := ParseSpelt([]byte("underlay: {local: 10.9.0.1}\nsegments: [{vni: 1, peers: [10.9.0.1]}]\n"), func(p string) string { return "<" + p + ">" })
+	var faults Faults
+	if !errors.As(err, &faults) || len(faults) != 1 || faults[0].Msg != "10.9.0.1 is this VTEP's own address, <underlay.local>" {
+		t.Errorf("got %v", err)
+	}
+}

@@ -35,6 +35,7 @@ type source struct {
 	file   string
 	places map[path]place
 	faults Faults
+	spell  func(path string) string // nil: a place is its path and line
 }
 
 func newSource(file string) *source {
@@ -86,5 +87,8 @@ func (s *source) faultAt(at place, p path, format string, args ...any) {
 
 // other names the place that a value conflicts with.
 func (s *source) other(p path) string {
+	if s.spell != nil {
+		return s.spell(string(p))
+	}
 	return fmt.Sprintf("%s (line %d)", p, s.at(p).line)
 }

@@ -59,7 +59,7 @@ type rawSegment struct {
 	Peers    []addrText   `yaml:"peers" jsonschema_description:"Remote VTEPs that broadcast, unknown unicast and multicast are replicated to (head-end replication)."`
 	Group    addrText     `yaml:"group" jsonschema_description:"Multicast group for the same purpose. Its senders are not known beforehand, so it needs accept: any."`
 	Learning *bool        `yaml:"learning" jsonschema_description:"Learn which MAC is behind which port or VTEP. Default true."`
-	Ageing   durationText `yaml:"ageing" jsonschema_description:"How long a learned MAC outlives its last frame. Default 300s."`
+	Ageing   durationText `yaml:"ageing" jsonschema_description:"How long a learned MAC outlives its last frame, in whole seconds. Default 300s."`
 	MaxMACs  int64        `yaml:"max_macs" jsonschema:"minimum=1,maximum=16777216" jsonschema_description:"Limit of learned MACs (default 8192). When full, known ones stay and new ones are forwarded but not learned."`
 	FDB      []rawStatic  `yaml:"fdb" jsonschema_description:"Static entries; they never move or age."`
 	Ports    []rawPort    `yaml:"ports" jsonschema_description:"Where guests are attached."`

@@ -9,7 +9,7 @@ type rawDHCP struct {
 	Gateway         ipv4Text     `yaml:"gateway" jsonschema_description:"Option 3, the router."`
 	DNS             []ipv4Text   `yaml:"dns" jsonschema_description:"Option 6, the name servers."`
 	Domain          domainText   `yaml:"domain" jsonschema_description:"Option 15, the domain name."`
-	Lease           durationText `yaml:"lease" jsonschema_description:"How long an address is leased. Default 12h."`
+	Lease           durationText `yaml:"lease" jsonschema_description:"How long an address is leased, 10s or more. Default 12h."`
 	T1              durationText `yaml:"t1" jsonschema_description:"When a client renews. Default: half the lease."`
 	T2              durationText `yaml:"t2" jsonschema_description:"When a client rebinds. Default: seven eighths of the lease."`
 	MTU             dhcpMTUText  `yaml:"mtu" jsonschema_description:"Option 26: a number of bytes, or off. Default: the segment's MTU."`
@@ -17,7 +17,7 @@ type rawDHCP struct {
 	Options         []rawOption  `yaml:"options" jsonschema_description:"Further options, by number."`
 	Hosts           []rawHost    `yaml:"hosts" jsonschema_description:"Reservations."`
 	Relays          []rawRelay   `yaml:"relays" jsonschema_description:"Further subnets, served by giaddr. They inherit no options."`
-	Classes         []rawClass   `yaml:"classes" jsonschema_description:"Options for clients that match."`
+	Classes         []rawClass   `yaml:"classes" jsonschema:"maxItems=64" jsonschema_description:"Options for clients that match, 64 classes at most."`
 	Authoritative   bool         `yaml:"authoritative" jsonschema_description:"Answer an INIT-REBOOT of a client without a record by a NAK, not by silence."`
 	SubnetSelection bool         `yaml:"subnet_selection" jsonschema_description:"Honour option 118 (RFC 3011)."`
 	Serve           serveText    `yaml:"serve" jsonschema_description:"Who is served. segment (the default): clients behind remote VTEPs too; local: only this VTEP's ports."`

@@ -109,7 +109,7 @@ func (g generator) segment(i int, addr func(int) string, any, v6 bool) string {
 	})
 	return g.some(fmt.Sprintf("!vni: %d", 100+i), "name: "+[]string{g.one("blue", `"null"`, `"1.5"`), g.one("off", `"12"`, "a.b_c-d"), g.one("yes", `"1e3"`, `"0x1"`)}[i],
 		"mtu: "+g.one("68", "1450", "65535"), "peers: "+g.list(3, func(j int) string { return addr(2 + j) }), group,
-		"learning: "+g.one("true", "false"), "ageing: "+g.one("300s", "5m", "1s", "1500ms", "1h0m1s", "8760h", "1h30m"),
+		"learning: "+g.one("true", "false"), "ageing: "+g.one("300s", "5m", "1s", "1500s", "1h0m1s", "8760h", "1h30m"),
 		"fdb: "+fdb, "!ports: ["+strings.Join(list, ", ")+"]", "dhcp: "+g.dhcp())
 }
 
@@ -120,7 +120,7 @@ func (g generator) dhcp() string {
 	return g.some("!subnet: 10.0.0.0/16", "server: 10.0.0.2", "gateway: "+g.one("10.0.0.1", "10.0.1.7", "10.0.255.254"),
 		"ranges: "+g.one("[10.0.0.1-10.0.0.99]", "[10.0.1.0-10.0.1.255, 10.0.0.50]", "[10.0.0.1-10.0.255.250]"),
 		"dns: "+g.list(2, func(i int) string { return fmt.Sprintf("10.0.0.%d", 1+i) }), "domain: "+g.one("blue.example", "x", `"1.2"`),
-		g.one("lease: 12h", "lease: 4s", "t1: 1s", "t2: 11h59m59s", "lease: 1h, t1: 1m, t2: 2m"), "mtu: "+g.one("off", "1450"),
+		g.one("lease: 12h", "lease: 10s", "t1: 1s", "t2: 11h59m59s", "lease: 1h, t1: 1m, t2: 2m"), "mtu: "+g.one("off", "1450"),
 		"routes: "+g.list(3, func(i int) string {
 			return fmt.Sprintf("{to: 10.%d.0.0/16, via: %s}", i, g.one("0.0.0.0", "10.0.0.9"))
 		}),

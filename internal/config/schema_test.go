@@ -181,6 +181,8 @@ func keywordAccepts(root, s map[string]any, keyword string, arg, v any, p path) 
 		ok = !isNumber || int64(number)%int64(arg.(float64)) == 0
 	case "minItems":
 		ok = !isList || float64(len(list)) >= arg.(float64)
+	case "maxItems":
+		ok = !isList || float64(len(list)) <= arg.(float64)
 	case "required":
 		for _, key := range arg.([]any) {
 			_, there := object[key.(string)]
