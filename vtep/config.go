@@ -27,7 +27,7 @@ const (
 	AcceptAny
 )
 
-// Offload is a set of what a kernel does for many segments at once.
+// Offload is a set of what a kernel can do for many segments at once.
 type Offload uint8
 
 const (
@@ -39,28 +39,32 @@ const (
 	OffloadAll = OffloadTUNGSO | OffloadTUNGRO | OffloadUDPGSO | OffloadUDPGRO
 )
 
-// tap and underlay are what is asked for if the set is not.
-func (no Offload) tap() tap.Offload {
-	var o tap.Offload
-	if no&OffloadTUNGSO == 0 {
-		o |= tap.Checksum | tap.ReadTSO | tap.ReadUSO
+// ofTAPs is what the set asks of TAP devices.
+func (o Offload) ofTAPs() tap.Offload {
+	var of tap.Offload
+	if o&OffloadTUNGSO != 0 {
+		of |= tap.Checksum | tap.ReadTSO | tap.ReadUSO
 	}
-	if no&OffloadTUNGRO == 0 {
-		o |= tap.Checksum | tap.WriteTSO | tap.WriteUSO
+	if o&OffloadTUNGRO != 0 {
+		of |= tap.Checksum | tap.WriteTSO | tap.WriteUSO
 	}
-	return o
+	return of
 }
 
-func (no Offload) underlay() underlay.Offload {
-	var o underlay.Offload
-	if no&OffloadUDPGSO == 0 {
-		o |= underlay.GSO
+// ofUnderlay is what the set asks of the underlay.
+func (o Offload) ofUnderlay() underlay.Offload {
+	var of underlay.Offload
+	if o&OffloadUDPGSO != 0 {
+		of |= underlay.GSO
 	}
-	if no&OffloadUDPGRO == 0 {
-		o |= underlay.GRO
+	if o&OffloadUDPGRO != 0 {
+		of |= underlay.GRO
 	}
-	return o
+	return of
 }
+
+// offload is what is asked of the kernel.
+func (c Config) offload() Offload { return OffloadAll &^ c.NoOffload }
 
 // Config describes a VTEP. Only Local must be set.
 type Config struct {
@@ -78,7 +82,7 @@ type Config struct {
 	Clock      func() time.Time // nil = time.Now
 	NoOffload  Offload          // what is not asked of the kernel; the rest is, where it has it
 	BusyPoll   time.Duration    // how long a worker looks for more before it sleeps; 0 = DefaultBusyPoll, negative = not at all
-	DHCP       *dhcpd.Service   // whose Run runs as long as the VTEP's; nil = segments have no DHCP
+	DHCP       *dhcpd.Service   // whose Run runs beside the VTEP's and ends before it, so that its last answers leave; nil = segments have no DHCP
 
 	// OpenTAP and OpenUnderlay reach the operating system; nil means the real
 	// one. Tests give the doubles of taptest and underlaytest.
@@ -135,6 +139,7 @@ var (
 	ErrExists   = errors.New("already exists")
 	ErrNotFound = errors.New("not found")
 	ErrClosed   = errors.New("the VTEP is closed")
+	ErrRunning  = errors.New("the VTEP is running")
 	ErrInvalid  = errors.New("invalid configuration")
 )
 
@@ -221,9 +226,9 @@ func (c SegmentConfig) check(v Config, mtu int) (SegmentConfig, error) {
 func (e StaticEntry) check(v Config, c SegmentConfig) error {
 	switch {
 	case e.MAC.IsZero() || e.MAC.IsGroup() || e.MAC > fdb.Broadcast:
-		return errors.New("the MAC is not a station's")
+		return fmt.Errorf("%w: give a unicast address", fdb.ErrNotStation)
 	case c.DHCP != nil && e.MAC == serviceMAC(v.Local, uint32(c.VNI)):
-		return errors.New("the MAC is the segment's own")
+		return fmt.Errorf("%w: it cannot be bound elsewhere", fdb.ErrOwnMAC)
 	case e.Port != "" && e.Dst.IsValid():
 		return errors.New("it is either behind a port or behind a remote VTEP")
 	case e.Port != "":

@@ -3,7 +3,11 @@ package vtep
 import (
 	"context"
 	"encoding/binary"
+	"log/slog"
 	"net/netip"
+	"slices"
+
+	"github.com/insomniacslk/dhcp/dhcpv4"
 
 	"github.com/uvtep/uvtep/dhcpd"
 	"github.com/uvtep/uvtep/fdb"
@@ -16,19 +20,58 @@ const (
 	inboxLen     = 4096 // replies that wait for a worker
 )
 
+// origin is where a request came from and its answer goes: a port or a peer. The
+// number of one that is gone may be another's when the answer is there.
+type origin struct {
+	port *Port
+	peer *peer
+}
+
+// originOf is where in is now.
+func originOf(s *Segment, vw *view, in fdb.Dst) origin {
+	if in.IsRemote() {
+		return origin{peer: s.peers.ByID(in.Index())}
+	}
+	return origin{port: vw.port(in)}
+}
+
+func (o origin) String() string {
+	switch {
+	case o.port != nil:
+		return o.port.cfg.Name
+	case o.peer != nil:
+		return o.peer.Addr.String()
+	}
+	return "none"
+}
+
+// direct decides that a frame goes there, or is dropped as it is gone.
+func (o origin) direct(s *Segment, vw *view, f *frame.Frame) {
+	switch {
+	case o.peer != nil && s.peers.ByID(o.peer.ID) == o.peer:
+		vw.direct(f, fdb.Remote(o.peer.ID))
+	case o.peer != nil:
+		f.Drop(frame.NoWayOut)
+	case o.port != nil && vw.port(fdb.Local(o.port.id)) == o.port:
+		vw.direct(f, fdb.Local(o.port.id))
+	default:
+		f.Drop(frame.PortDown)
+	}
+}
+
 // request is a DHCP message on its way from a worker to the service.
 type request struct {
 	seg    *Segment
 	sv     *service
-	from   fdb.Dst // where it came from, and the answer goes
-	passed bool    // it also goes on to the server that it names
+	from   origin
+	passed bool // it also goes on to the server that it names
 	req    dhcpd.Request
 	buf    [dhcpPayload]byte
 }
 
 // handOver gives a DHCP message to the service, which may have to wait for a
 // disk. A message for another server (option 54) goes on to that one, too.
-func (w *worker) handOver(s *Segment, sv *service, f *frame.Frame) {
+func (w *worker) handOver(s *Segment, vw *view, sv *service, f *frame.Frame) {
 	b := f.Bytes()
 	udp := b[f.Info.L4:]
 	n := int(binary.BigEndian.Uint16(udp[4:])) - 8
@@ -51,18 +94,17 @@ func (w *worker) handOver(s *Segment, sv *service, f *frame.Frame) {
 		return
 	}
 	ip := b[f.Info.L3:]
-	in := fdb.Dst(f.Ingress)
-	r.seg, r.sv, r.from, r.passed = s, sv, in, passed
+	r.seg, r.sv, r.from, r.passed = s, sv, originOf(s, vw, fdb.Dst(f.Ingress)), passed
 	r.req = dhcpd.Request{
 		Payload: append(r.buf[:0], payload...),
 		Src:     netip.AddrFrom4([4]byte(ip[12:16])),
 		Dst:     netip.AddrFrom4([4]byte(ip[16:20])),
 		SrcMAC:  [6]byte(b[6:12]),
 	}
-	if in.IsRemote() {
+	if r.from.port != nil {
+		r.req.Port = r.from.port.cfg.Name
+	} else {
 		r.req.VTEP = f.Outer.Src
-	} else if p := s.view.Load().ports[in.Index()]; p != nil {
-		r.req.Port = p.cfg.Name
 	}
 	w.v.requests <- r // never waits: there are as many places as requests
 }
@@ -101,13 +143,35 @@ func (v *VTEP) serveDHCP(ctx context.Context) {
 // an answer that waits for the disk comes later.
 func (v *VTEP) decide(r *request) {
 	seg, sv, from := r.seg, r.sv, r.from
-	out := sv.server.Serve(&r.req, func(reply dhcpd.Reply) { v.inject(seg, sv, from, reply) })
+	answered := false // looked at only where the answer does not come later
+	out := sv.server.Serve(&r.req, func(reply dhcpd.Reply) {
+		answered = true
+		v.logDHCP("DHCP answer", seg, from, reply.Payload)
+		v.inject(seg, sv, from, reply)
+	})
+	if out != dhcpd.Pending && !answered {
+		v.logDHCP("DHCP request without an answer", seg, from, r.req.Payload, "outcome", out)
+	}
 	if reason := dhcpReason(out); reason != frame.NotDropped && !r.passed {
 		seg.drops[v.cfg.Workers][reason].addShared(1)
 	}
-	r.seg, r.sv = nil, nil
+	r.seg, r.sv, r.from = nil, nil, origin{}
 	v.freeRequests <- r
 }
+
+// logDHCP tells, where details are logged, what the service was told or says.
+func (v *VTEP) logDHCP(what string, s *Segment, at origin, msg []byte, more ...any) {
+	if !v.verbose() {
+		return
+	}
+	if m, err := dhcpv4.FromBytes(msg); err == nil {
+		more = append([]any{"type", m.MessageType(), "client", m.ClientHWAddr.String(), "ip", m.YourIPAddr}, more...)
+	}
+	v.cfg.Logger.Debug(what, append([]any{"vni", s.vni, "at", at.String()}, more...)...)
+}
+
+// verbose reports whether details are logged at all.
+func (v *VTEP) verbose() bool { return v.cfg.Logger.Enabled(context.Background(), slog.LevelDebug) }
 
 func dhcpReason(o dhcpd.Outcome) frame.Reason {
 	switch {
@@ -127,7 +191,7 @@ func dhcpReason(o dhcpd.Outcome) frame.Reason {
 // it goes.
 type injected struct {
 	seg   *Segment
-	to    fdb.Dst
+	to    origin
 	bytes []byte
 }
 
@@ -135,7 +199,7 @@ type injected struct {
 // the request came from, a broadcast too: the client is there, and what it is
 // told is nobody else's business. A reply that finds the inbox full is lost like
 // any datagram, and counted; the client asks again.
-func (v *VTEP) inject(s *Segment, sv *service, to fdb.Dst, r dhcpd.Reply) {
+func (v *VTEP) inject(s *Segment, sv *service, to origin, r dhcpd.Reply) {
 	const headers = frame.EthernetLen + 20 + 8
 	b := make([]byte, headers+len(r.Payload))
 	copy(b, r.DstMAC[:])
@@ -173,28 +237,55 @@ func (v *VTEP) inject(s *Segment, sv *service, to fdb.Dst, r dhcpd.Reply) {
 	w.poll.wake()
 }
 
-// takeInbox carries what the services of the worker's segments sent.
+// takeInbox carries what the services of the worker's segments sent: a batch at
+// most, so that ports and tunnel have their turn; more of it has the worker come
+// back.
 func (w *worker) takeInbox() {
 	if !w.mail.Swap(false) {
 		return
 	}
 	w.inboxMu.Lock()
-	mail := w.inbox
-	w.inbox = nil
+	n := min(len(w.inbox), len(w.batch.Frames))
+	mail := w.inbox[:n:n]
+	w.inbox = w.inbox[n:]
+	more := len(w.inbox) > 0
+	if !more {
+		w.inbox = nil
+	}
 	w.inboxMu.Unlock()
-	for _, m := range mail {
-		if s, ok := w.v.Segment(m.seg.vni); !ok || s != m.seg {
-			continue // removed meanwhile
+	if more {
+		w.mail.Store(true)
+		w.poll.wake()
+	}
+	slices.SortStableFunc(mail, func(a, b injected) int { return int(a.seg.vni) - int(b.seg.vni) })
+	for len(mail) > 0 {
+		seg := mail[0].seg
+		n := slices.IndexFunc(mail, func(m injected) bool { return m.seg != seg })
+		if n < 0 {
+			n = len(mail)
 		}
-		w.batch.Clear()
+		if s, ok := w.v.Segment(seg.vni); ok && s == seg { // else it was removed meanwhile
+			w.deliver(seg, mail[:n])
+		}
+		clear(mail[:n])
+		mail = mail[n:]
+	}
+}
+
+// deliver carries a batch at most of what a segment's service sent.
+func (w *worker) deliver(s *Segment, mail []injected) {
+	w.batch.Clear()
+	vw := s.view.Load()
+	for _, m := range mail {
 		f := w.batch.Next()
 		w.batch.Commit(copy(f.Buffer(), m.bytes))
 		f.Ingress = uint32(fdb.Self)
-		frames := w.batch.Frames[:1]
-		parse(frames)
-		vw := m.seg.view.Load()
-		vw.send(f, m.to)
-		w.write(m.seg, vw, frames)
-		w.tally(m.seg.drops, frames)
 	}
+	frames := w.batch.Frames[:w.batch.N]
+	parse(frames)
+	for i, m := range mail {
+		m.to.direct(s, vw, &frames[i])
+	}
+	w.write(s, vw, frames)
+	w.tally(s.drops, frames)
 }

@@ -29,13 +29,13 @@ func lookUp(s *Segment, vw *view, frames []frame.Frame) {
 		case d == in || d.IsRemote() && in.IsRemote():
 			f.Drop(frame.Hairpin)
 		default:
-			vw.send(f, d)
+			vw.direct(f, d)
 		}
 	}
 }
 
-// send decides that a frame goes to d, a port or a peer.
-func (vw *view) send(f *frame.Frame, d fdb.Dst) {
+// direct decides that a frame goes to d, a port or a peer.
+func (vw *view) direct(f *frame.Frame, d fdb.Dst) {
 	if d.IsRemote() {
 		f.Verdict = frame.Verdict{Action: frame.ToPeer, Dst: d.Index()}
 		return
@@ -89,7 +89,7 @@ func (w *worker) write(s *Segment, vw *view, frames []frame.Frame) {
 
 // flood gives a frame to every port but its own and, unless it came from there,
 // to the tunnel. It reports whether there was anybody.
-func (w *worker) flood(s *Segment, vw *view, f *frame.Frame) (any bool) {
+func (w *worker) flood(s *Segment, vw *view, f *frame.Frame) (anybody bool) {
 	in := fdb.Dst(f.Ingress)
 	apart := vw.isolated(in)
 	for _, p := range vw.ports {
@@ -97,14 +97,14 @@ func (w *worker) flood(s *Segment, vw *view, f *frame.Frame) (any bool) {
 			continue
 		}
 		w.toPort(p, f)
-		any = true
+		anybody = true
 	}
 	if in.IsRemote() {
-		return any
+		return anybody
 	}
 	peers := s.peers.Replication()
 	if len(peers) == 0 && vw.group == nil {
-		return any
+		return anybody
 	}
 	for _, p := range peers {
 		w.toPeer(s, f, p.Value.addr, p.Value)
@@ -234,7 +234,7 @@ func (w *worker) toPeer(s *Segment, f *frame.Frame, dst *underlay.Remote, to *re
 	encap.PutHeader(f.Room(encap.HeaderLen), s.vni)
 	n := len(w.pieces)
 	w.pieces = append(w.pieces, f.WithRoom(encap.HeaderLen))
-	w.send(f, dst, to, underlay.Packet{Data: w.pieces[n : n+1 : n+1], Count: 1})
+	w.gather(f, dst, to, underlay.Packet{Data: w.pieces[n : n+1 : n+1], Count: 1})
 }
 
 // trainToPeer is toPeer for a super-frame. Its headers are made once, however
@@ -243,7 +243,7 @@ func (w *worker) trainToPeer(s *Segment, f *frame.Frame, dst *underlay.Remote, t
 	if t := w.train; t.of == f && len(w.packets)+t.to-t.from <= cap(w.packets) {
 		for i := t.from; i < t.to; i++ {
 			p := &w.packets[i]
-			w.send(f, dst, to, underlay.Packet{Data: p.Data, Segment: p.Segment, Count: p.Count})
+			w.gather(f, dst, to, underlay.Packet{Data: p.Data, Segment: p.Segment, Count: p.Count})
 		}
 		return
 	}
@@ -270,13 +270,13 @@ func (w *worker) trainToPeer(s *Segment, f *frame.Frame, dst *underlay.Remote, t
 		if count == 1 {
 			p.Segment = 0
 		}
-		w.send(f, dst, to, p)
+		w.gather(f, dst, to, p)
 	}
 	w.train.to = len(w.packets)
 }
 
-// send gathers one packet of f.
-func (w *worker) send(f *frame.Frame, dst *underlay.Remote, to *remote, p underlay.Packet) {
+// gather notes one packet of f, for flushTunnel to send.
+func (w *worker) gather(f *frame.Frame, dst *underlay.Remote, to *remote, p underlay.Packet) {
 	dscp := -1
 	if w.v.cfg.TOS != nil {
 		dscp = int(*w.v.cfg.TOS)

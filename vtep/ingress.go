@@ -128,6 +128,7 @@ func (w *worker) identify(from *sender, vni encap.VNI, src netip.Addr) frame.Rea
 		from.vw = from.s.view.Load()
 	}
 	if from.peer = w.sender(from.s, src); from.peer == nil {
+		w.tellStranger(from.s, src)
 		return frame.UnknownPeer
 	}
 	from.peer.Touch(w.v.seconds())
@@ -239,21 +240,25 @@ func (w *worker) admit(frames []frame.Frame) {
 	}
 }
 
-// own reports whether a frame is one of this VTEP's own packets: the underlay is
-// then routed through the overlay, and every turn would make it longer.
+// own reports whether a frame is one of the packets of this VTEP, from it or to
+// it: the underlay is then routed through the overlay, and every turn would make
+// it longer.
 func (w *worker) own(f *frame.Frame) bool {
 	if _, dst := f.UDPPorts(); dst != w.v.cfg.Port {
 		return false
 	}
 	h := f.Bytes()[f.Info.L3:]
 	if f.Info.EtherType == frame.TypeIPv4 {
-		return w.v.cfg.Local.Is4() && w.v.local4 == binary.BigEndian.Uint32(h[12:])
+		own := w.v.local4
+		return w.v.cfg.Local.Is4() && (binary.BigEndian.Uint32(h[12:]) == own || binary.BigEndian.Uint32(h[16:]) == own)
 	}
-	return w.v.cfg.Local.Is6() && w.v.cfg.Local.As16() == [16]byte(h[8:24])
+	own := w.v.cfg.Local.As16()
+	return w.v.cfg.Local.Is6() && ([16]byte(h[8:24]) == own || [16]byte(h[24:40]) == own)
 }
 
 // learn binds source addresses to where they came from.
-func learn(s *Segment, vw *view, frames []frame.Frame, now fdb.Seconds) {
+func (w *worker) learn(s *Segment, vw *view, frames []frame.Frame) {
+	now := w.v.seconds()
 	var last fdb.MAC // learned to be behind lastIn a moment ago
 	var lastIn fdb.Dst
 	for i := range frames {
@@ -276,6 +281,9 @@ func learn(s *Segment, vw *view, frames []frame.Frame, now fdb.Seconds) {
 			refuse(f, false, true)
 		case fdb.Own:
 			refuse(f, true, false)
+		case fdb.Moved:
+			w.tellMove(s, src, in)
+			last, lastIn = src, in
 		default:
 			last, lastIn = src, in
 		}

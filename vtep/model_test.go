@@ -130,6 +130,21 @@ func (o *oracle) way(in string, dst fdb.MAC) (out []string) {
 	return out
 }
 
+// unnamed forgets the peer of a static entry that is no more, unless floods go
+// to it or another entry names it.
+func (o *oracle) unnamed(was *oracleMAC) {
+	if was == nil || !was.static || o.peers[was.at] == nil || o.peers[was.at].flooded {
+		return
+	}
+	for _, e := range o.macs {
+		if e.static && e.at == was.at {
+			return
+		}
+	}
+	delete(o.peers, was.at)
+	o.forget(was.at)
+}
+
 // forget ends what is known of a place, static entries included.
 func (o *oracle) forget(at string) {
 	for mac, m := range o.macs {
@@ -250,22 +265,28 @@ func TestTheSwitchDoesWhatAnObviouslyRightOneDoes(t *testing.T) {
 					last = fmt.Sprint("bind ", m, " to ", name)
 					agree(last, s.AddStatic(StaticEntry{MAC: m, Port: name}), o.ports[name] != nil)
 					if o.ports[name] != nil {
+						was := o.macs[m]
 						o.macs[m] = &oracleMAC{at: name, static: true}
+						o.unnamed(was)
 					}
 				case 5:
 					m, p := anyMAC(), anyPeer()
 					last = fmt.Sprint("bind ", m, " to ", p)
 					agree(last, s.AddStatic(StaticEntry{MAC: m, Dst: p}), true)
+					was := o.macs[m]
 					o.macs[m] = &oracleMAC{at: at(p), static: true}
 					if o.peers[at(p)] == nil {
 						o.peers[at(p)] = &oraclePeer{}
 					}
 					o.peers[at(p)].learned = false
+					o.unnamed(was)
 				case 6, 7:
 					m := anyMAC()
 					last = fmt.Sprint("delete ", m)
-					agree(last, s.DeleteMAC(m), o.macs[m] != nil)
+					was := o.macs[m]
+					agree(last, s.DeleteMAC(m), was != nil)
 					delete(o.macs, m)
+					o.unnamed(was)
 				case 8:
 					if rnd.IntN(4) > 0 {
 						continue

@@ -19,6 +19,9 @@ type source struct {
 	worker *worker     // who reads it
 	ready  atomic.Bool // readers without a descriptor: something is there
 	dead   atomic.Bool // detached; not to be read any more
+
+	failed int  // reads that failed in a row; the worker's, as told
+	told   bool // that one failed was logged
 }
 
 // notifier is a reader without a descriptor (Fd is -1): it calls wake when it

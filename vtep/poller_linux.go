@@ -28,6 +28,9 @@ type poller struct {
 	byIndex atomic.Pointer[[]*source]
 	mem     atomic.Pointer[[]*source] // sources without a descriptor
 	woken   atomic.Bool
+
+	wakeMu sync.Mutex // of wakefd, which may be closed when the last wake comes
+	closed bool
 }
 
 func newPoller(busy time.Duration) (*poller, error) {
@@ -51,7 +54,11 @@ func newPoller(busy time.Duration) (*poller, error) {
 	return p, nil
 }
 
+// close ends the poller; wake does nothing from then on.
 func (p *poller) close() error {
+	p.wakeMu.Lock()
+	defer p.wakeMu.Unlock()
+	p.closed = true
 	return errors.Join(unix.Close(p.epfd), unix.Close(p.wakefd))
 }
 
@@ -77,9 +84,13 @@ func without(list []*source, s *source) []*source {
 	return list
 }
 
+// add has the worker serve s, unless it was removed meanwhile.
 func (p *poller) add(s *source) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if s.dead.Load() {
+		return nil
+	}
 	fd := s.r.Fd()
 	if fd < 0 {
 		list, _ := with(*p.mem.Load(), s)
@@ -102,19 +113,34 @@ func (p *poller) add(s *source) error {
 	return nil
 }
 
-// remove makes the worker forget s. Its index may be used again at once: a
-// worker that still holds an event of it finds s dead, or reads a source that
-// has nothing, and neither does harm.
+// remove makes the worker forget s for good. Its index may be used again at
+// once: a worker that still holds an event of it finds s dead, or reads a source
+// that has nothing, and neither does harm.
 func (p *poller) remove(s *source) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s.dead.Store(true)
+	p.drop(s)
+}
+
+// pause makes the worker forget s until it is added again.
+func (p *poller) pause(s *source) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.drop(s)
+}
+
+// drop is called under mu.
+func (p *poller) drop(s *source) {
 	if fd := s.r.Fd(); fd >= 0 {
 		// The descriptor of a device that has vanished may already be out.
 		_ = unix.EpollCtl(p.epfd, unix.EPOLL_CTL_DEL, fd, nil)
 		list := without(*p.byIndex.Load(), s)
 		p.byIndex.Store(&list)
 		return
+	}
+	if n, ok := s.r.(notifier); ok {
+		n.Notify(func() {}) // it may outlive the worker
 	}
 	list := without(*p.mem.Load(), s)
 	p.mem.Store(&list)
@@ -163,6 +189,11 @@ func (p *poller) sleep() int {
 func (p *poller) wake() {
 	if p.woken.Swap(true) {
 		return
+	}
+	p.wakeMu.Lock()
+	defer p.wakeMu.Unlock()
+	if p.closed {
+		return // the number may be another file's by now
 	}
 	var one [8]byte
 	binary.NativeEndian.PutUint64(one[:], 1)

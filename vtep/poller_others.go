@@ -34,6 +34,9 @@ func (p *poller) add(s *source) error {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if s.dead.Load() {
+		return nil
+	}
 	list := append(slices.Clone(*p.mem.Load()), s)
 	p.mem.Store(&list)
 	n.Notify(func() { s.ready.Store(true); p.wake() })
@@ -46,6 +49,19 @@ func (p *poller) remove(s *source) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s.dead.Store(true)
+	p.drop(s)
+}
+
+func (p *poller) pause(s *source) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.drop(s)
+}
+
+func (p *poller) drop(s *source) {
+	if n, ok := s.r.(notifier); ok {
+		n.Notify(func() {}) // it may outlive the worker
+	}
 	list := slices.DeleteFunc(slices.Clone(*p.mem.Load()), func(e *source) bool { return e == s })
 	p.mem.Store(&list)
 }

@@ -72,13 +72,11 @@ func (s *Segment) AttachPort(cfg PortConfig) (*Port, error) {
 	if err := p.listen(); err != nil {
 		return nil, errors.Join(err, s.detach(p))
 	}
-	for _, e := range s.cfg.FDB {
-		if e.Port == cfg.Name {
-			if err := s.addStatic(e, fdb.PeerConfig); err != nil {
-				return nil, errors.Join(err, s.detach(p))
-			}
-		}
+	own := slices.DeleteFunc(slices.Clone(s.cfg.FDB), func(e StaticEntry) bool { return e.Port != cfg.Name })
+	if err := s.addStatics(own, fdb.PeerConfig); err != nil {
+		return nil, errors.Join(err, s.detach(p))
 	}
+	s.v.cfg.Logger.Debug("port is up", "vni", s.vni, "port", cfg.Name, "queues", len(p.queues), "offload", p.offload.Names())
 	return p, nil
 }
 
@@ -92,7 +90,7 @@ func (s *Segment) TAPConfig(cfg PortConfig) TAPConfig {
 func (s *Segment) tapConfig(cfg PortConfig) tap.Config {
 	return tap.Config{
 		Name: cfg.Name, NetNS: cfg.NetNS, Rename: cfg.Rename, MAC: cfg.MAC, Bridge: cfg.Bridge, MTU: s.cfg.MTU, Queues: s.v.cfg.Workers,
-		Offload: s.v.cfg.NoOffload.tap(), MaxSegments: maxSegments(s.cfg.MTU),
+		Offload: s.v.cfg.offload().ofTAPs(), MaxSegments: maxSegments(s.cfg.MTU),
 	}
 }
 
@@ -144,17 +142,18 @@ func (s *Segment) detach(p *Port) error {
 	vw.takes = vw.offload()
 	s.view.Store(&vw)
 	s.v.settle()
+	s.v.cfg.Logger.Debug("port is down", "vni", s.vni, "port", p.cfg.Name)
 	return p.dev.Close()
 }
 
 // offload is what any of the ports does.
-func (vw *view) offload() (any tap.Offload) {
+func (vw *view) offload() (all tap.Offload) {
 	for _, p := range vw.ports {
 		if p != nil {
-			any |= p.dev.Offload().Complete()
+			all |= p.dev.Offload().Complete()
 		}
 	}
-	return any
+	return all
 }
 
 // lostOffloads tells, once, of what the kernel has come to refuse.

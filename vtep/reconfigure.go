@@ -14,7 +14,8 @@ import (
 // nothing; its VNI is the segment's own. Ports stay as they are, and so does
 // what was learned, but for what lived behind a peer that goes. Peers and static
 // entries that were added while running stay, unless the configuration has been
-// holding them: then they go with it.
+// holding them: then they go with it. Those that were taken away while running
+// come back by Restore.
 func (s *Segment) Reconfigure(cfg SegmentConfig) error {
 	if cfg.VNI != s.vni {
 		return fmt.Errorf("segment %v: %w: a segment's VNI cannot become %v", s.vni, ErrInvalid, cfg.VNI)
@@ -34,7 +35,8 @@ func (s *Segment) Reconfigure(cfg SegmentConfig) error {
 			return errors.Join(err, c.undo())
 		}
 	}
-	return c.finish()
+	c.finish()
+	return nil
 }
 
 // change is a reconfiguration under way: first comes all that can fail, and can
@@ -135,22 +137,16 @@ func (c *change) addPeers() error {
 // addStatics binds the entries that point to remote VTEPs, and those of ports
 // that are there; the others are bound when their port comes.
 func (c *change) addStatics() error {
-	var errs []error
-	for _, e := range c.new.FDB {
-		if !slices.Contains(c.old.FDB, e) && c.bindable(e) {
-			errs = append(errs, c.s.addStatic(e, fdb.PeerConfig))
-		}
-	}
-	return errors.Join(errs...)
+	fresh := slices.DeleteFunc(slices.Clone(c.new.FDB), func(e StaticEntry) bool { return slices.Contains(c.old.FDB, e) })
+	return c.s.addStatics(c.s.bindable(fresh), fdb.PeerConfig)
 }
-
-func (c *change) bindable(e StaticEntry) bool { return e.Port == "" || c.s.port(e.Port) != nil }
 
 // deleteStatics ends the bindings that the new configuration does not have, or
 // has for a port that is not there yet.
 func (c *change) deleteStatics() {
+	bindable := c.s.bindable(c.new.FDB)
 	for _, e := range c.old.FDB {
-		if slices.ContainsFunc(c.new.FDB, func(n StaticEntry) bool { return n == e || n.MAC == e.MAC && c.bindable(n) }) {
+		if slices.Contains(c.new.FDB, e) || slices.ContainsFunc(bindable, func(n StaticEntry) bool { return n.MAC == e.MAC }) {
 			continue
 		}
 		if b, ok := c.s.table.LookupEntry(e.MAC, c.s.v.seconds()); ok && b.Origin == fdb.OriginStatic {
@@ -160,8 +156,8 @@ func (c *change) deleteStatics() {
 }
 
 // finish puts the new configuration in force. What it adds was checked before;
-// an error is one of the system's that tells of something left behind.
-func (c *change) finish() error {
+// what the system does not let go of is logged, and changes nothing of that.
+func (c *change) finish() {
 	s := c.s
 	was := s.view.Load().service
 	c.view.learn, c.view.mtu = !c.new.NoLearning, c.new.MTU
@@ -169,10 +165,12 @@ func (c *change) finish() error {
 	s.cfg = c.new
 	s.view.Store(&c.view)
 
-	errs := []error{c.addPeers(), c.addStatics()}
+	var errs []error
+	// First, as its address may be a static entry's from now on.
 	if was != nil && c.view.service == nil {
 		errs = append(errs, s.endService(was))
 	}
+	errs = append(errs, c.addPeers(), c.addStatics())
 	if g := c.old.Group; g.IsValid() && g != c.new.Group {
 		errs = append(errs, s.v.ep.Leave(g))
 	}
@@ -183,8 +181,12 @@ func (c *change) finish() error {
 			s.peers.SetReplicate(a, false)
 		}
 	}
-	s.dropUnused(append(staticDsts(c.old.FDB), c.old.Peers...))
-	return errors.Join(errs...)
+	s.forgetUnused(append(staticDsts(c.old.FDB), c.old.Peers...))
+	for _, err := range errs {
+		if err != nil {
+			s.v.cfg.Logger.Error("something of a segment's former configuration is left behind", "vni", s.vni, "err", err)
+		}
+	}
 }
 
 func staticDsts(all []StaticEntry) []netip.Addr {
@@ -195,20 +197,4 @@ func staticDsts(all []StaticEntry) []netip.Addr {
 		}
 	}
 	return out
-}
-
-// dropUnused forgets those of the peers that floods no longer go to and no
-// static entry points to.
-func (s *Segment) dropUnused(peers []netip.Addr) {
-	used := map[uint32]bool{}
-	for _, e := range s.table.Entries(s.v.seconds()) {
-		if e.Dst.IsRemote() && e.Origin == fdb.OriginStatic {
-			used[e.Dst.Index()] = true
-		}
-	}
-	for _, a := range peers {
-		if p, ok := s.peers.Lookup(a); ok && !p.Replicate() && !used[p.ID] {
-			s.forgetAddr(a)
-		}
-	}
 }

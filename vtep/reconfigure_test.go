@@ -361,7 +361,7 @@ func TestWhatCannotBeDoneIsSaidInOneLine(t *testing.T) {
 		{s.AddPeer(ip("224.0.0.1")), ErrInvalid, "segment 100: invalid configuration: peer 224.0.0.1 is not a unicast address"},
 		{s.RemovePeer(peer3), ErrNotFound, "segment 100: peer 10.9.0.3 not found"},
 		{s.AddStatic(StaticEntry{MAC: mac(1), Port: "b"}), ErrNotFound, "segment 100: port b not found"},
-		{s.AddStatic(StaticEntry{MAC: fdb.Broadcast, Port: "a"}), fdb.ErrNotStation, "segment 100: ff:ff:ff:ff:ff:ff: static entry ff:ff:ff:ff:ff:ff: not the address of a station: give a unicast address"},
+		{s.AddStatic(StaticEntry{MAC: fdb.Broadcast, Port: "a"}), fdb.ErrNotStation, "segment 100: invalid configuration: static entry ff:ff:ff:ff:ff:ff: not the address of a station: give a unicast address"},
 		{s.DeleteMAC(mac(1)), ErrNotFound, "segment 100: 02:00:00:00:00:01 not found"},
 	} {
 		if !errors.Is(c.err, c.is) || c.err.Error() != c.text {

@@ -77,13 +77,9 @@ func newSegment(v *VTEP, cfg SegmentConfig) (*Segment, error) {
 			return nil, errors.Join(err, s.close())
 		}
 	}
-	for _, e := range cfg.FDB {
-		if e.Port != "" {
-			continue // bound when the port comes
-		}
-		if err := s.addStatic(e, fdb.PeerConfig); err != nil {
-			return nil, errors.Join(err, s.close())
-		}
+	// Those of ports are bound when the port comes.
+	if err := s.addStatics(s.bindable(cfg.FDB), fdb.PeerConfig); err != nil {
+		return nil, errors.Join(err, s.close())
 	}
 	return s, nil
 }
@@ -176,21 +172,47 @@ func (s *Segment) RemovePeer(a netip.Addr) error {
 	if _, ok := s.peers.Lookup(a.Unmap()); !ok {
 		return fmt.Errorf("segment %v: peer %v %w", s.vni, a, ErrNotFound)
 	}
-	s.forgetAddr(a.Unmap())
+	s.forget([]netip.Addr{a.Unmap()})
 	return nil
 }
 
-// forgetAddr takes a peer away with all that is known behind it. Its number is
-// free again once no worker can learn or look it up.
-func (s *Segment) forgetAddr(a netip.Addr) {
-	id, ok := s.peers.Remove(a)
-	if !ok {
+// forget takes peers away with all that is known behind them, however many in
+// two rounds of the workers. Their numbers are free again once no worker can
+// learn or look them up.
+func (s *Segment) forget(peers []netip.Addr) {
+	of := map[fdb.Dst]bool{}
+	for _, a := range peers {
+		if id, ok := s.peers.Remove(a); ok {
+			of[fdb.Remote(id)] = true
+		}
+	}
+	if len(of) == 0 {
 		return
 	}
 	s.v.settle()
-	s.table.FlushDst(fdb.Remote(id), true)
+	s.table.FlushDsts(of, true)
 	s.v.settle()
-	s.peers.Release(id)
+	for d := range of {
+		s.peers.Release(d.Index())
+	}
+}
+
+// forgetUnused forgets those of the peers that floods do not go to and that no
+// static entry names.
+func (s *Segment) forgetUnused(peers []netip.Addr) {
+	if len(peers) == 0 {
+		return
+	}
+	used := map[uint32]bool{}
+	for _, e := range s.table.Entries(s.v.seconds()) {
+		if e.Dst.IsRemote() && e.Origin == fdb.OriginStatic {
+			used[e.Dst.Index()] = true
+		}
+	}
+	s.forget(slices.DeleteFunc(peers, func(a netip.Addr) bool {
+		p, ok := s.peers.Lookup(a)
+		return !ok || p.Replicate() || used[p.ID]
+	}))
 }
 
 // PeerStats describes a remote VTEP.
@@ -211,14 +233,48 @@ func (s *Segment) Peers() []PeerStats {
 	return out
 }
 
-// AddStatic binds a MAC for good.
+// AddStatic binds a MAC for good, instead of where it was bound before. The
+// remote VTEP that it names is heard from then on, and one that nothing names any
+// more no longer is.
 func (s *Segment) AddStatic(e StaticEntry) error {
 	s.v.mu.Lock()
 	defer s.v.mu.Unlock()
 	if err := s.usable(); err != nil {
 		return err
 	}
-	return s.addStatic(e, fdb.PeerAPI)
+	if err := e.check(s.v.cfg, s.cfg); err != nil {
+		return fmt.Errorf("segment %v: %w: static entry %v: %w", s.vni, ErrInvalid, e.MAC, err)
+	}
+	return s.addStatics([]StaticEntry{e}, fdb.PeerAPI)
+}
+
+// bindable are the entries whose port is there, if they name one.
+func (s *Segment) bindable(all []StaticEntry) (out []StaticEntry) {
+	for _, e := range all {
+		if e.Port == "" || s.port(e.Port) != nil {
+			out = append(out, e)
+		}
+	}
+	return out
+}
+
+// addStatics binds MACs, whose entries were checked, and forgets the peers that
+// nothing names any more.
+func (s *Segment) addStatics(all []StaticEntry, o fdb.PeerOrigin) error {
+	var errs []error
+	var loose []netip.Addr
+	for _, e := range all {
+		was, bound := s.staticPeer(e.MAC)
+		if err := s.addStatic(e, o); err != nil {
+			errs = append(errs, err)
+			was, bound = e.Dst, e.Dst.IsValid()
+		}
+		if bound {
+			loose = append(loose, was)
+		}
+	}
+	s.forgetUnused(loose)
+	return errors.Join(errs...)
 }
 
 func (s *Segment) addStatic(e StaticEntry, o fdb.PeerOrigin) error {
@@ -230,9 +286,6 @@ func (s *Segment) addStatic(e StaticEntry, o fdb.PeerOrigin) error {
 		}
 		d = fdb.Local(p.id)
 	} else {
-		if err := checkPeer(s.v.cfg, e.Dst); err != nil {
-			return fmt.Errorf("segment %v: %v: %w: %w", s.vni, e.MAC, ErrInvalid, err)
-		}
 		p, err := s.addPeer(e.Dst, o, false)
 		if err != nil {
 			return err
@@ -240,17 +293,69 @@ func (s *Segment) addStatic(e StaticEntry, o fdb.PeerOrigin) error {
 		d = fdb.Remote(p.ID)
 	}
 	if err := s.table.AddStatic(e.MAC, d); err != nil {
-		return fmt.Errorf("segment %v: %v: %w", s.vni, e.MAC, err)
+		return fmt.Errorf("segment %v: %w", s.vni, err) // which names the MAC
 	}
 	return nil
 }
 
-// DeleteMAC removes an entry of the forwarding database, of either kind.
+// staticPeer is the remote VTEP that a MAC is bound to.
+func (s *Segment) staticPeer(m fdb.MAC) (netip.Addr, bool) {
+	e, ok := s.table.LookupEntry(m, s.v.seconds())
+	if !ok || e.Origin != fdb.OriginStatic || !e.Dst.IsRemote() {
+		return netip.Addr{}, false
+	}
+	p := s.peers.ByID(e.Dst.Index())
+	if p == nil {
+		return netip.Addr{}, false
+	}
+	return p.Addr, true
+}
+
+// DeleteMAC removes an entry of the forwarding database, of either kind. A
+// remote VTEP that only this static entry named is no longer heard.
 func (s *Segment) DeleteMAC(m fdb.MAC) error {
+	s.v.mu.Lock()
+	defer s.v.mu.Unlock()
+	if err := s.usable(); err != nil {
+		return err
+	}
+	was, bound := s.staticPeer(m)
 	if !s.table.Delete(m) {
 		return fmt.Errorf("segment %v: %v %w", s.vni, m, ErrNotFound)
 	}
+	if bound {
+		s.forgetUnused([]netip.Addr{was})
+	}
 	return nil
+}
+
+// Restore brings back what the configuration has and what was taken away while
+// running: peers, and static entries, but for those of ports that are not there.
+// A MAC that was bound elsewhere meanwhile stays there. It returns what came back.
+func (s *Segment) Restore() (peers []netip.Addr, statics []StaticEntry, err error) {
+	s.v.mu.Lock()
+	defer s.v.mu.Unlock()
+	if err := s.usable(); err != nil {
+		return nil, nil, err
+	}
+	var errs []error
+	for _, a := range s.cfg.Peers {
+		if p, ok := s.peers.Lookup(a); ok && p.Replicate() {
+			continue
+		}
+		if _, err := s.addPeer(a, fdb.PeerConfig, true); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		peers = append(peers, a)
+	}
+	for _, e := range s.bindable(s.cfg.FDB) {
+		if b, ok := s.table.LookupEntry(e.MAC, s.v.seconds()); !ok || b.Origin == fdb.OriginDynamic {
+			statics = append(statics, e)
+		}
+	}
+	errs = append(errs, s.addStatics(statics, fdb.PeerConfig))
+	return peers, statics, errors.Join(errs...)
 }
 
 // FlushFDB removes what was learned and returns how much that was.
@@ -314,9 +419,11 @@ func (s *Segment) agePeers(now fdb.Seconds) {
 	if age == 0 {
 		return
 	}
+	var silent []netip.Addr
 	for _, p := range s.peers.All() {
 		if p.Origin() == fdb.PeerLearned && now-p.Seen() > age {
-			s.forgetAddr(p.Addr)
+			silent = append(silent, p.Addr)
 		}
 	}
+	s.forget(silent)
 }

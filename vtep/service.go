@@ -93,7 +93,7 @@ func (w *worker) answer(s *Segment, vw *view, frames []frame.Frame) {
 		case f.Info.EtherType != frame.TypeIPv4 || f.Info.L4 == 0 || f.Info.Fragment:
 		case f.Info.Proto == frame.ProtoUDP:
 			if _, port := f.UDPPorts(); port == dhcpServerPort {
-				w.handOver(s, sv, f)
+				w.handOver(s, vw, sv, f)
 			}
 		case f.Info.Proto == frame.ProtoICMP && dst == sv.mac:
 			sv.answerEcho(vw, f)
@@ -139,5 +139,5 @@ func (sv *service) reflect(vw *view, f *frame.Frame) {
 	sv.mac.Put(b[6:])
 	in := fdb.Dst(f.Ingress)
 	f.Ingress = uint32(fdb.Self)
-	vw.send(f, in)
+	vw.direct(f, in)
 }

@@ -33,6 +33,8 @@ type VTEP struct {
 	unknown dropTable     // drops of packets whose segment is not known
 
 	lostOffloads atomic.Uint64
+	running      atomic.Bool
+	news         news
 
 	requests, freeRequests chan *request // DHCP messages on their way to the service, and unused ones
 
@@ -42,7 +44,7 @@ type VTEP struct {
 }
 
 // New opens the underlay and makes the workers; Run starts them. The error
-// wraps one of internal/underlay's.
+// wraps one of internal/underlay's, or ErrInvalid.
 func New(cfg Config) (*VTEP, error) {
 	cfg, err := cfg.withDefaults()
 	if err != nil {
@@ -50,16 +52,20 @@ func New(cfg Config) (*VTEP, error) {
 	}
 	ep, err := cfg.OpenUnderlay(underlay.Config{
 		Local: cfg.Local, Port: cfg.Port, Device: cfg.Device, Checksum: !cfg.NoChecksum, TTL: cfg.TTL, Queues: cfg.Workers,
-		Offload: cfg.NoOffload.underlay(),
+		Offload: cfg.offload().ofUnderlay(),
 	})
 	if err != nil {
 		return nil, err
+	}
+	if n := len(ep.Queues()); n != cfg.Workers {
+		err := fmt.Errorf("underlay: %w: it has %d queues for %d workers", ErrInvalid, n, cfg.Workers)
+		return nil, errors.Join(err, ep.Close())
 	}
 	mtu, err := ep.MTU()
 	if err != nil {
 		return nil, errors.Join(err, ep.Close())
 	}
-	v := &VTEP{cfg: cfg, ep: ep, mtu: mtu - encap.Overhead(cfg.Local), start: cfg.Clock(), unknown: make(dropTable, cfg.Workers)}
+	v := &VTEP{cfg: cfg, ep: ep, mtu: mtu - encap.Overhead(cfg.Local), start: cfg.Clock(), unknown: make(dropTable, cfg.Workers), news: newNews()}
 	if cfg.Local.Is4() {
 		a := cfg.Local.As4()
 		v.local4 = binary.BigEndian.Uint32(a[:])
@@ -92,12 +98,24 @@ func (v *VTEP) Port() uint16 { return v.cfg.Port }
 func (v *VTEP) DefaultMTU() int { return v.mtu }
 
 // Run carries frames until ctx is cancelled; it then returns nil, with all
-// workers at rest. Close comes after it.
+// workers at rest. Close comes after it. It is ErrRunning if Run runs already,
+// ErrClosed after Close.
 func (v *VTEP) Run(ctx context.Context) error {
+	if !v.running.CompareAndSwap(false, true) {
+		return ErrRunning
+	}
+	defer v.running.Store(false)
+	v.mu.Lock()
+	closed := v.closed
+	v.mu.Unlock()
+	if closed {
+		return ErrClosed
+	}
 	g, ctx := errgroup.WithContext(ctx)
 	for _, w := range v.workers {
 		g.Go(func() error { w.run(ctx); return nil })
 	}
+	g.Go(func() error { v.keepTime(ctx); return nil })
 	g.Go(func() error { v.maintain(ctx); return nil })
 	g.Go(func() error { v.serveDHCP(ctx); return nil })
 	g.Go(func() error {
@@ -135,8 +153,22 @@ func (v *VTEP) Close() error {
 // before it lets go of the processor.
 const sweepBudget = 4096
 
-// maintain keeps the time, ages what was learned, and tells of ports that have
-// vanished.
+// keepTime does nothing else, as all else may have to wait for a lock.
+func (v *VTEP) keepTime(ctx context.Context) {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			v.now.Store(uint32(v.cfg.Clock().Sub(v.start) / time.Second))
+		}
+	}
+}
+
+// maintain ages what was learned, has what failed tried again, and tells what
+// workers have no time to.
 func (v *VTEP) maintain(ctx context.Context) {
 	offload := v.ep.Offload()
 	tick := time.NewTicker(time.Second)
@@ -146,7 +178,10 @@ func (v *VTEP) maintain(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			v.now.Store(uint32(v.cfg.Clock().Sub(v.start) / time.Second))
+			for _, w := range v.workers {
+				w.retry()
+			}
+			v.tellNews()
 			if lost := offload &^ v.ep.Offload(); lost != 0 {
 				offload &^= lost
 				v.cfg.Logger.Warn("the kernel refuses an offload; going on without it", "offload", lost)
@@ -228,6 +263,7 @@ func (v *VTEP) Segments() []*Segment {
 type WorkerStats struct {
 	ID, CPU                       int
 	RxPackets, TxPackets, Batches uint64
+	ReadErrors                    uint64   // reads of ports and tunnel that failed
 	Offload                       []string // of the tunnel, in use
 }
 
@@ -252,7 +288,7 @@ func (v *VTEP) Stats() Stats {
 	st := Stats{LostOffloads: v.lostOffloads.Load()}
 	offload := v.ep.Offload().Names()
 	for _, w := range v.workers {
-		st.Workers = append(st.Workers, WorkerStats{ID: w.id, CPU: -1, RxPackets: w.rx.load(), TxPackets: w.tx.load(), Batches: w.batches.load(), Offload: offload})
+		st.Workers = append(st.Workers, WorkerStats{ID: w.id, CPU: -1, RxPackets: w.rx.load(), TxPackets: w.tx.load(), Batches: w.batches.load(), ReadErrors: w.readErrors.load(), Offload: offload})
 	}
 	add := func(vni encap.VNI, d dropTable) {
 		for r := range frame.Reason(frame.Reasons) {

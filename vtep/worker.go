@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -20,6 +21,7 @@ const (
 	headersLen   = 256 << 10 // bytes of headers of segments, likewise
 	innerLen     = 256       // frames of the tunnel that are carried at once
 	roundBatches = 4         // full batches of one source before the others have their turn
+	patience     = 8         // reads of a source that fail in a row before it is left alone for a while
 	splitLen     = 16        // segments that are written at once to a port that takes no super-frames
 )
 
@@ -58,11 +60,16 @@ type worker struct {
 		from, to int
 	}
 
-	rx, tx, batches counter
+	rx, tx, batches, readErrors counter
+
+	stranger stranger // that was told of last
 
 	mail    atomic.Bool // something is in the inbox
 	inboxMu sync.Mutex
 	inbox   []injected
+
+	restingMu sync.Mutex
+	resting   []*source // that could not be read; until the next retry
 }
 
 func newWorker(v *VTEP, id int, q underlay.Queue) (*worker, error) {
@@ -101,6 +108,12 @@ func (w *worker) run(ctx context.Context) {
 		}
 		w.round.Add(1)
 	}
+	// What the services have said by now still leaves.
+	w.round.Add(1)
+	for w.mail.Load() {
+		w.takeInbox()
+	}
+	w.round.Add(1)
 }
 
 func (w *worker) serve(s *source) {
@@ -115,9 +128,10 @@ func (w *worker) serve(s *source) {
 func (w *worker) carryFrom(s *source) int {
 	w.batch.Clear()
 	n, err := s.r.Read(w.batch)
-	if errors.Is(err, tap.ErrGone) && s.port != nil {
-		s.port.gone.Store(true)
-		w.poll.remove(s)
+	if err != nil {
+		w.readFailed(s, n, err)
+	} else if s.failed != 0 {
+		s.failed = 0
 	}
 	if n == 0 {
 		return 0
@@ -136,6 +150,47 @@ func (w *worker) carryFrom(s *source) int {
 	return n
 }
 
+// readFailed notes that a source could not be read, but for n frames. One that
+// goes on like that would keep the worker from sleeping, so it is left alone
+// until retry.
+func (w *worker) readFailed(s *source, n int, err error) {
+	if errors.Is(err, tap.ErrGone) && s.port != nil {
+		s.port.gone.Store(true)
+		w.poll.remove(s)
+		return
+	}
+	w.readErrors.add(1)
+	if !s.told {
+		s.told = true
+		where := []any{"from", "tunnel"}
+		if s.port != nil {
+			where = []any{"vni", s.port.seg.vni, "port", s.port.cfg.Name}
+		}
+		w.v.cfg.Logger.Error("frames cannot be read; trying again for as long as it takes", append(where, "err", err)...)
+	}
+	if n > 0 {
+		s.failed = 0
+		return
+	}
+	if s.failed++; s.failed < patience {
+		if s.r.Fd() < 0 { // it has notified already
+			s.ready.Store(true)
+		}
+		return
+	}
+	w.poll.pause(s)
+	w.restingMu.Lock()
+	w.resting = append(w.resting, s)
+	w.restingMu.Unlock()
+}
+
+// retry has the sources that could not be read tried again.
+func (w *worker) retry() {
+	w.restingMu.Lock()
+	defer w.restingMu.Unlock()
+	w.resting = slices.DeleteFunc(w.resting, func(s *source) bool { return w.poll.add(s) == nil })
+}
+
 // fromPort carries a batch that came in by a local port.
 func (w *worker) fromPort(p *Port, frames []frame.Frame) {
 	var bytes uint64
@@ -148,15 +203,8 @@ func (w *worker) fromPort(p *Port, frames []frame.Frame) {
 	t.rxPackets.add(uint64(len(frames)))
 	t.rxBytes.add(bytes)
 	parse(frames)
-	w.forward(p.seg, frames)
-	var dropped uint64
-	for i := range frames {
-		if frames[i].Verdict.Action == frame.Dropped {
-			dropped++
-		}
-	}
-	if dropped > 0 {
-		t.rxDropped.add(dropped)
+	if dropped := w.forward(p.seg, frames); dropped > 0 {
+		t.rxDropped.add(uint64(dropped))
 	}
 }
 
@@ -183,7 +231,9 @@ func (w *worker) carry() {
 			j++
 		}
 		if s != nil {
-			w.forward(s, frames[i:j])
+			if w.forward(s, frames[i:j]) > 0 {
+				w.droppedOfPeers(s, frames[i:j])
+			}
 		} else {
 			w.tally(w.v.unknown, frames[i:j])
 		}
@@ -191,6 +241,18 @@ func (w *worker) carry() {
 	}
 	w.merger.Reset()
 	w.n = 0
+}
+
+// droppedOfPeers counts the frames that were dropped with those who sent them.
+func (w *worker) droppedOfPeers(s *Segment, frames []frame.Frame) {
+	for i := range frames {
+		f := &frames[i]
+		if in := fdb.Dst(f.Ingress); f.Verdict.Action == frame.Dropped && in.IsRemote() {
+			if p := s.peers.ByID(in.Index()); p != nil {
+				p.Value.traffic[w.id].rxDropped.add(1)
+			}
+		}
+	}
 }
 
 // rest keeps a worker from looking for what does not come: where nothing could
@@ -209,23 +271,27 @@ func (w *worker) rest(merged int) {
 	w.tried = 0
 }
 
-// forward carries frames of one segment the rest of their way.
-func (w *worker) forward(s *Segment, frames []frame.Frame) {
+// forward carries frames of one segment the rest of their way, and returns how
+// many of them were dropped.
+func (w *worker) forward(s *Segment, frames []frame.Frame) int {
 	vw := s.view.Load()
 	w.admit(frames)
 	warm(s, frames)
-	learn(s, vw, frames, w.v.seconds())
+	w.learn(s, vw, frames)
 	w.answer(s, vw, frames)
 	lookUp(s, vw, frames)
 	w.write(s, vw, frames)
-	w.tally(s.drops, frames)
+	return w.tally(s.drops, frames)
 }
 
-// tally counts what was dropped before it was written anywhere.
-func (w *worker) tally(d dropTable, frames []frame.Frame) {
+// tally counts what was dropped before it was written anywhere, and returns how
+// many frames that were.
+func (w *worker) tally(d dropTable, frames []frame.Frame) (n int) {
 	for i := range frames {
 		if v := &frames[i].Verdict; v.Action == frame.Dropped {
 			d[w.id][v.Reason].add(1)
+			n++
 		}
 	}
+	return n
 }
