@@ -60,12 +60,12 @@ no rights. "uvtep bench e2e" measures end to end.`,
 
 // runBench measures what is wanted, and hands over each result as it is there.
 func runBench(ctx context.Context, each time.Duration, which *regexp.Regexp, take func(bench.Result) error) error {
-	any := false
+	found := false
 	for _, s := range bench.Scenarios() {
 		if !which.MatchString(s.ID()) {
 			continue
 		}
-		any = true
+		found = true
 		if ctx.Err() != nil {
 			return errInterrupted
 		}
@@ -77,7 +77,7 @@ func runBench(ctx context.Context, each time.Duration, which *regexp.Regexp, tak
 			return err
 		}
 	}
-	if !any {
+	if !found {
 		return usagef("--run %s matches nothing that is measured", which)
 	}
 	return nil

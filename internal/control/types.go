@@ -94,6 +94,8 @@ type Worker struct {
 	TxPackets uint64 `json:"tx_packets" doc:"frames written to ports and tunnel"`
 	Batches   uint64 `json:"batches"`
 
+	ReadErrors uint64 `json:"read_errors" doc:"reads of ports and tunnel that failed"`
+
 	Offload []string `json:"offload" nullable:"false" doc:"offloads of the tunnel in use"`
 }
 

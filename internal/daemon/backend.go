@@ -129,7 +129,7 @@ func (d *server) Drops(vni encap.VNI) ([]control.Drop, error) {
 func (d *server) Workers() []control.Worker {
 	var out []control.Worker
 	for _, w := range d.vtep.Stats().Workers {
-		out = append(out, control.Worker{ID: w.ID, CPU: w.CPU, RxPackets: w.RxPackets, TxPackets: w.TxPackets, Batches: w.Batches, Offload: w.Offload})
+		out = append(out, control.Worker{ID: w.ID, CPU: w.CPU, RxPackets: w.RxPackets, TxPackets: w.TxPackets, Batches: w.Batches, ReadErrors: w.ReadErrors, Offload: w.Offload})
 	}
 	return out
 }

@@ -151,8 +151,13 @@ func (d *server) listen() error {
 func (d *server) run(ctx context.Context, hup <-chan os.Signal) error {
 	summary := d.summary() // before anything can change it
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return d.vtep.Run(ctx) })
-	g.Go(func() error { return d.dhcp.Run(ctx) })
+	// Frames are carried until the last commit of leases has been answered.
+	carrying, rest := context.WithCancel(context.WithoutCancel(ctx))
+	g.Go(func() error { return d.vtep.Run(carrying) })
+	g.Go(func() error {
+		defer rest()
+		return d.dhcp.Run(ctx)
+	})
 	g.Go(func() error {
 		return control.Serve(ctx, d.socket, control.Handler(d, d.opts.Build.Version), d.log)
 	})

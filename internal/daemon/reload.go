@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/uvtep/uvtep/encap"
@@ -16,7 +17,8 @@ var errStopping = errors.New("uvtep is stopping")
 
 // Reload reads the configuration again and applies all of it or nothing. What
 // did not change keeps running. Ports whose device has vanished are opened
-// again, if they can be.
+// again, if they can be; peers and static entries that were taken away while
+// running, and are still listed, are back.
 func (d *server) Reload(context.Context) ([]string, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -62,7 +64,26 @@ func (d *server) reload() ([]string, error) {
 		}
 	}
 	d.cfg, d.added = next, stay
-	return append(describe(diff), d.reopen()...), nil
+	return slices.Concat(describe(diff), d.reopen(), d.restore()), nil
+}
+
+// restore brings back what the configuration lists and what was taken away
+// while running, but for ports, which are reopen's.
+func (d *server) restore() []string {
+	var done []string
+	for _, s := range d.vtep.Segments() {
+		peers, statics, err := s.Restore()
+		if err != nil {
+			d.log.Error("something that was taken away could not be brought back", "vni", s.VNI(), "err", oneLine(err))
+		}
+		for _, a := range peers {
+			done = append(done, fmt.Sprintf("segment %v: peer %v added again", s.VNI(), a))
+		}
+		for _, e := range statics {
+			done = append(done, fmt.Sprintf("segment %v: static entry %v added again", s.VNI(), e.MAC))
+		}
+	}
+	return done
 }
 
 // apply does everything that may fail, and returns the ports added while running

@@ -164,6 +164,7 @@ func (c *collector) workers(put func(metric, float64, ...string)) error {
 	rx := counter("worker_receive_packets_total", "Frames that the worker has read.", "worker")
 	tx := counter("worker_transmit_packets_total", "Frames that the worker has written.", "worker")
 	batches := counter("worker_batches_total", "Batches that the worker has carried.", "worker")
+	readErrors := counter("worker_read_errors_total", "Reads of ports and tunnel that failed.", "worker")
 	offload := gauge("tunnel_offload", "1 for each offload of the tunnel that is in use.", "offload")
 	lost := counter("lost_offloads_total", "Offloads of ports and tunnel that the kernel has come to refuse.")
 	put(lost, float64(c.from.LostOffloads()))
@@ -177,6 +178,7 @@ func (c *collector) workers(put func(metric, float64, ...string)) error {
 		put(rx, float64(w.RxPackets), id)
 		put(tx, float64(w.TxPackets), id)
 		put(batches, float64(w.Batches), id)
+		put(readErrors, float64(w.ReadErrors), id)
 	}
 	return nil
 }

@@ -69,7 +69,7 @@ func (sample) Drops(encap.VNI) ([]control.Drop, error) {
 }
 
 func (sample) Workers() []control.Worker {
-	return []control.Worker{{ID: 0, CPU: 0, RxPackets: 30, TxPackets: 31, Batches: 5, Offload: []string{"udp-gso", "udp-gro"}}, {ID: 1, CPU: -1}}
+	return []control.Worker{{ID: 0, CPU: 0, RxPackets: 30, TxPackets: 31, Batches: 5, ReadErrors: 2, Offload: []string{"udp-gso", "udp-gro"}}, {ID: 1, CPU: -1}}
 }
 
 func (sample) LostOffloads() uint64 { return 3 }
@@ -102,6 +102,7 @@ func TestMetricsTellWhatTheDaemonTells(t *testing.T) {
 		`uvtep_peer_transmit_packets_total{peer="10.9.0.2",vni="100"} 2`,
 		`uvtep_dropped_packets_total{reason="unknown_vni",vni="0"} 7`,
 		`uvtep_worker_batches_total{worker="0"} 5`,
+		`uvtep_worker_read_errors_total{worker="0"} 2`,
 		`uvtep_tunnel_offload{offload="udp-gro"} 1`,
 		`uvtep_lost_offloads_total 3`,
 		`uvtep_dhcp_leases{state="bound",vni="100"} 1`,
