@@ -3,16 +3,20 @@
 package floors
 
 import (
+	"bytes"
 	"fmt"
 	"go/ast"
 	"go/importer"
 	"go/parser"
 	"go/token"
 	"go/types"
+	"maps"
 	"os"
 	"path"
+	"regexp"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -209,6 +213,39 @@ func TestAnImportThatGoesUpIsFound(t *testing.T) {
 	} {
 		if got := faults(c.pkg); len(got) != c.want {
 			t.Errorf("%s: %d faults, want %d: %q", c.what, len(got), c.want, got)
+		}
+	}
+}
+
+// The table of docs/architecture.md says of every package what house says, and
+// its text names those that are beside the house.
+func TestTheDocumentKnowsTheFloorOfEveryPackage(t *testing.T) {
+	text, err := os.ReadFile("../../docs/architecture.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	section := regexp.MustCompile(`(?s)\n## Floors\n(.*?)\n## `).FindSubmatch(text)
+	if section == nil {
+		t.Fatal("there is no section Floors")
+	}
+	floorOf := map[string]int{}
+	name := regexp.MustCompile("`([a-z0-9/]+)`")
+	for _, row := range regexp.MustCompile(`(?m)^\| (\d) [a-zA-Z0-9]+ \| ([^|]+) \|`).FindAllSubmatch(section[1], -1) {
+		floor, _ := strconv.Atoi(string(row[1]))
+		for _, p := range name.FindAllSubmatch(row[2], -1) {
+			floorOf[string(p[1])] = floor
+		}
+	}
+	for p, floor := range floorOf {
+		if r, ok := roomOf(module + p); !ok || r.floor != floor {
+			t.Errorf("the document has %s on floor %d, this test's table has %+v", p, floor, r)
+		}
+	}
+	for _, p := range load(t, runtime.GOOS, 0) {
+		p := strings.TrimPrefix(p.PkgPath, module)
+		under := func(dir string) bool { return under(p, dir) }
+		if !slices.ContainsFunc(slices.Collect(maps.Keys(floorOf)), under) && !bytes.Contains(section[1], []byte("`"+p+"`")) {
+			t.Errorf("the document does not have %s", p)
 		}
 	}
 }
