@@ -21,7 +21,7 @@ const (
 
 func benchE2ECommand(b observe.Build) *cobra.Command {
 	c := &cobra.Command{
-		Use: "e2e", Short: "Measure end to end, beside the kernel's vxlan and Open vSwitch", Args: cobra.NoArgs,
+		Use: "e2e", Short: "Measure end to end, beside the kernel's vxlan and Open vSwitch", Args: noArgs,
 		Long: `Measure end to end, beside the kernel's vxlan and Open vSwitch's userspace
 datapath. All of them stand side by side in network namespaces, and are measured
 in turn: TCP with 1 and 4 streams and the processor time it takes, the highest

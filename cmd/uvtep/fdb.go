@@ -16,15 +16,16 @@ func fdbCommand() *cobra.Command {
 }
 
 func fdbAddCommand(client func() *control.Client) *cobra.Command {
-	c := &cobra.Command{Use: "add --vni N --mac M (--dst IP | --port NAME)", Short: "Bind a MAC statically", Args: cobra.NoArgs}
+	c := &cobra.Command{Use: "add --vni N --mac M (--dst IP | --port NAME)", Short: "Bind a MAC statically", Args: noArgs}
 	vni := vniFlag(c.Flags(), "segment")
 	mac := macFlag(c.Flags(), "hardware address of the guest")
 	dst := addrFlag(c.Flags(), "dst", "remote VTEP that it is behind")
 	port := c.Flags().String("port", "", "local port that it is behind: its tap: name")
 	require(c, "vni", "mac")
-	c.MarkFlagsOneRequired("dst", "port")
-	c.MarkFlagsMutuallyExclusive("dst", "port")
 	c.RunE = func(c *cobra.Command, _ []string) error {
+		if err := exactlyOne(c, "dst", "port"); err != nil {
+			return err
+		}
 		to := control.StaticTarget{Port: *port}
 		if dst.IsValid() {
 			to.Dst = dst
@@ -35,7 +36,7 @@ func fdbAddCommand(client func() *control.Client) *cobra.Command {
 }
 
 func fdbDelCommand(client func() *control.Client) *cobra.Command {
-	c := &cobra.Command{Use: "del --vni N --mac M", Short: "Remove an entry, static or learned", Args: cobra.NoArgs}
+	c := &cobra.Command{Use: "del --vni N --mac M", Short: "Remove an entry, static or learned", Args: noArgs}
 	vni := vniFlag(c.Flags(), "segment")
 	mac := macFlag(c.Flags(), "hardware address of the guest")
 	require(c, "vni", "mac")
@@ -44,7 +45,7 @@ func fdbDelCommand(client func() *control.Client) *cobra.Command {
 }
 
 func fdbFlushCommand(client func() *control.Client) *cobra.Command {
-	c := &cobra.Command{Use: "flush --vni N", Short: "Remove the learned entries", Args: cobra.NoArgs}
+	c := &cobra.Command{Use: "flush --vni N", Short: "Remove the learned entries", Args: noArgs}
 	vni := vniFlag(c.Flags(), "segment")
 	asJSON := jsonFlag(c.Flags())
 	require(c, "vni")

@@ -27,6 +27,11 @@ func labNameFlag(f *pflag.FlagSet) *string {
 	return f.String("name", "lab", "`NAME` of the lab: letters and digits")
 }
 
+// load finds a lab by name.
+func load(name string) (*lab.Lab, error) {
+	return lab.Load(lab.Options{Name: name, Program: asTyped()})
+}
+
 // labFlags adds what a lab is made of.
 func labFlags(f *pflag.FlagSet, vnis ...encap.VNI) func() (lab.Options, error) {
 	var o lab.Options
@@ -40,6 +45,7 @@ func labFlags(f *pflag.FlagSet, vnis ...encap.VNI) func() (lab.Options, error) {
 	f.IntVar(&o.MTU, "mtu", 1500, "underlay MTU of `N` bytes")
 	f.BoolVar(&o.IPv6, "ipv6", false, "IPv6 underlay")
 	return func() (lab.Options, error) {
+		o.Program = asTyped()
 		for _, name := range []string{"hosts", "guests", "port", "mtu"} {
 			if f.Lookup(name).Value.String() == "0" {
 				return o, usagef("--%s 0 makes no lab", name)

@@ -14,7 +14,7 @@ import (
 
 func labDemoCommand() *cobra.Command {
 	c := &cobra.Command{
-		Use: "demo", Short: "Make a lab, prove that it does what it should, and take it down", Args: cobra.NoArgs,
+		Use: "demo", Short: "Make a lab, prove that it does what it should, and take it down", Args: noArgs,
 		Long: `Make a lab, prove that it does what it should, and take it down.
 
 Every guest gets its address by DHCP, pings every other guest of its segment,
@@ -52,7 +52,7 @@ func runDemo(ctx context.Context, s *screen.Screen, o lab.Options, keep bool) er
 	s.Report(r)
 	s.Verdict(r, took)
 	if keep {
-		s.LookAround(r.Lab, asTyped())
+		s.LookAround(r.Lab)
 	}
 	return nil
 }

@@ -7,15 +7,14 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/uvtep/uvtep/internal/lab"
 	"github.com/uvtep/uvtep/internal/lab/screen"
 )
 
 func labDownCommand() *cobra.Command {
-	c := &cobra.Command{Use: "down", Short: "Take a lab down, or what a crash left of it", Args: cobra.NoArgs}
+	c := &cobra.Command{Use: "down", Short: "Take a lab down, or what a crash left of it", Args: noArgs}
 	name := labNameFlag(c.Flags())
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		l, err := lab.Load(*name)
+		l, err := load(*name)
 		if err != nil {
 			return err
 		}

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"errors"
+
 	"github.com/spf13/cobra"
 
 	"github.com/uvtep/uvtep/internal/lab"
@@ -9,6 +11,8 @@ import (
 func labExecCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use: "exec NAME -- CMD…", Short: "Run a command in a host or guest of a lab, with its exit code",
+		Long: `Run a command in a host or guest of a lab. The exit code is the command's, or 127
+if there is no such command.`,
 		Example: "  uvtep lab exec g1-v100 -- ping 192.168.100.11\n  uvtep lab exec h1 -- uvtep show fdb",
 	}
 	c.Flags().SetInterspersed(false) // what follows NAME is the command's
@@ -20,12 +24,16 @@ func labExecCommand() *cobra.Command {
 		return nil
 	}
 	c.RunE = func(_ *cobra.Command, args []string) error {
-		l, err := lab.Load(*name)
+		l, err := load(*name)
 		if err != nil {
 			return err
 		}
 		node, command := nodeAndCommand(args)
-		return l.Exec(node, command)
+		err = l.Exec(node, command)
+		if errors.Is(err, lab.ErrNoCommand) {
+			return exitError{err, exitNoCommand}
+		}
+		return err
 	}
 	return c
 }

@@ -5,16 +5,15 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/uvtep/uvtep/internal/lab"
 	"github.com/uvtep/uvtep/internal/lab/screen"
 )
 
 func labShowCommand() *cobra.Command {
-	c := &cobra.Command{Use: "show", Short: "Hosts and guests of a lab that is up", Args: cobra.NoArgs}
+	c := &cobra.Command{Use: "show", Short: "Hosts and guests of a lab that is up", Args: noArgs}
 	name := labNameFlag(c.Flags())
 	asJSON := jsonFlag(c.Flags())
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		l, err := lab.Load(*name)
+		l, err := load(*name)
 		if err != nil {
 			return err
 		}

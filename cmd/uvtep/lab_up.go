@@ -12,7 +12,7 @@ import (
 
 func labUpCommand() *cobra.Command {
 	c := &cobra.Command{
-		Use: "up", Short: "Make a lab whose guests have their address by DHCP over the overlay", Args: cobra.NoArgs,
+		Use: "up", Short: "Make a lab whose guests have their address by DHCP over the overlay", Args: noArgs,
 		Example: "  uvtep lab up --hosts 3 --guests 6 --vni 100,200",
 	}
 	options := labFlags(c.Flags(), 100)
@@ -27,7 +27,8 @@ func labUpCommand() *cobra.Command {
 		o.Progress = s.Step
 		l, err := lab.Up(ctx, o)
 		if err == nil {
-			s.LookAround(l, asTyped())
+			s.Addresses(l)
+			s.LookAround(l)
 		}
 		return labError(errors.Join(err, s.Close()))
 	}

@@ -23,7 +23,7 @@ func peerCommand() *cobra.Command {
 func peerChange(name, short string, client func() *control.Client,
 	change func(*control.Client, context.Context, encap.VNI, netip.Addr) error,
 ) *cobra.Command {
-	c := &cobra.Command{Use: name + " --vni N --dst IP", Short: short, Args: cobra.NoArgs}
+	c := &cobra.Command{Use: name + " --vni N --dst IP", Short: short, Args: noArgs}
 	vni := vniFlag(c.Flags(), "segment")
 	dst := addrFlag(c.Flags(), "dst", "remote VTEP")
 	require(c, "vni", "dst")

@@ -15,7 +15,7 @@ func portCommand() *cobra.Command {
 
 func portAddCommand(client func() *control.Client) *cobra.Command {
 	c := &cobra.Command{
-		Use: "add --vni N --tap NAME", Short: "Add a port", Args: cobra.NoArgs,
+		Use: "add --vni N --tap NAME", Short: "Add a port", Args: noArgs,
 		Long: "Add a port. It stays until it is removed or the daemon stops: to keep it, list it in the configuration too.",
 	}
 	var p control.NewPort
@@ -40,7 +40,7 @@ func portAddCommand(client func() *control.Client) *cobra.Command {
 
 func portDelCommand(client func() *control.Client) *cobra.Command {
 	c := &cobra.Command{
-		Use: "del --vni N --tap NAME", Short: "Remove a port", Args: cobra.NoArgs,
+		Use: "del --vni N --tap NAME", Short: "Remove a port", Args: noArgs,
 		Long: "Remove a port. One that the configuration lists comes back with the next reload.",
 	}
 	vni := vniFlag(c.Flags(), "segment")

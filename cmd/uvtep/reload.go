@@ -7,7 +7,7 @@ import (
 )
 
 func reloadCommand() *cobra.Command {
-	c := &cobra.Command{Use: "reload", Short: "Make a running uvtep read its configuration again: all of it or nothing", Args: cobra.NoArgs}
+	c := &cobra.Command{Use: "reload", Short: "Make a running uvtep read its configuration again: all of it or nothing", Args: noArgs}
 	client := clientFlag(c)
 	asJSON := jsonFlag(c.Flags())
 	c.RunE = func(c *cobra.Command, _ []string) error {

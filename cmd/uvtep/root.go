@@ -22,6 +22,8 @@ const (
 	exitDone   = 0
 	exitFailed = 1
 	exitUsage  = 2 // wrong usage or configuration
+
+	exitNoCommand = 127 // as shells have it: lab exec found no such command
 )
 
 // failed is an error of a command that was understood.
@@ -32,6 +34,14 @@ func (e failed) Unwrap() error { return e.error }
 // usageError is wrong usage that only the command itself could see.
 type usageError struct{ error }
 
+// exitError is a failure with an exit code of its own.
+type exitError struct {
+	error
+	code int
+}
+
+func (e exitError) Unwrap() error { return e.error }
+
 func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
 
 // execute runs one command line and returns the exit code.
@@ -40,12 +50,17 @@ func execute(ctx context.Context, b observe.Build, args []string, stdout, stderr
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
+	wrongHelp := helpOf(root)
 	cmd, err := root.ExecuteContextC(ctx)
+	if err == nil {
+		err = wrongHelp()
+	}
 	if err == nil {
 		return exitDone
 	}
 	var (
 		run    failed
+		exit   exitError
 		usage  usageError
 		cfg    *daemon.ConfigError
 		faults config.Faults
@@ -66,6 +81,9 @@ func execute(ctx context.Context, b observe.Build, args []string, stdout, stderr
 		return exitUsage
 	}
 	fmt.Fprintf(stderr, "uvtep: %s\n", oneLine(err))
+	if errors.As(err, &exit) {
+		return exit.code
+	}
 	return exitFailed
 }
 
@@ -81,6 +99,10 @@ func newRoot(b observe.Build) *cobra.Command {
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	})
+	root.Version = versionText(b)
+	root.SetVersionTemplate("{{.Version}}\n")
+	root.Flags().Bool("version", false, "print version, commit, Go version")
+	root.SetHelpCommand(helpCommand())
 	root.AddCommand(
 		upCommand(b), runCommand(b), validateCommand(), schemaCommand(), showCommand(), fdbCommand(), peerCommand(),
 		portCommand(), leaseCommand(), reloadCommand(), labCommand(), benchCommand(b), versionCommand(b),
@@ -95,11 +117,7 @@ func group(c *cobra.Command) *cobra.Command {
 	c.SuggestionsMinimumDistance = 2
 	c.RunE = func(c *cobra.Command, args []string) error {
 		if len(args) > 0 {
-			hint := ""
-			if s := c.SuggestionsFor(args[0]); len(s) > 0 {
-				hint = "; did you mean " + s[0] + "?"
-			}
-			return usagef("unknown command %q%s", args[0], hint)
+			return noCommand(c, args[0])
 		}
 		if !c.HasParent() {
 			return c.Help()

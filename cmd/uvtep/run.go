@@ -13,8 +13,18 @@ import (
 
 func runCommand(b observe.Build) *cobra.Command {
 	c := &cobra.Command{
-		Use: "run -c FILE", Short: "Run the daemon, in the foreground", Args: cobra.NoArgs,
-		Long: "Run the daemon, in the foreground. SIGHUP reloads the configuration, SIGTERM stops cleanly.",
+		Use: "run -c FILE", Short: "Run the daemon, in the foreground", Args: noArgs,
+		Long: `Run the daemon, in the foreground. SIGHUP reloads the configuration, SIGTERM stops
+cleanly.
+
+At the configuration's api.http, ` + config.DefaultHTTP + ` unless it says otherwise, it serves to
+programs of this host, read-only:
+  /metrics        for Prometheus
+  /v1/segments    and /v1/ports, /v1/fdb, /v1/peers, /v1/leases, /v1/drops and
+                  /v1/workers: the JSON of "uvtep show … -j"; ?vni=N of one segment
+  /openapi.json   a description of that API
+The control socket serves the whole of it, changes included:
+  curl --unix-socket ` + config.DefaultSocket + ` http://uvtep/v1/segments`,
 	}
 	path := configFlag(c)
 	socket := daemonSocketFlag(c)

@@ -8,7 +8,7 @@ import (
 
 func schemaCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "schema", Short: "Print the JSON Schema of the configuration", Args: cobra.NoArgs,
+		Use: "schema", Short: "Print the JSON Schema of the configuration", Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			s, err := config.Schema()
 			if err != nil {

@@ -14,9 +14,6 @@ import (
 func showCommand() *cobra.Command {
 	c := group(&cobra.Command{Use: "show", Short: "Show what a running uvtep knows"})
 	client := clientFlag(c)
-	workers := func(k *control.Client, ctx context.Context, _ encap.VNI) ([]control.Worker, error) {
-		return k.Workers(ctx)
-	}
 	c.AddCommand(
 		listCommand("segments", "Segments, their peers and ports", client, (*control.Client).Segments, observe.Segments),
 		listCommand("ports", "Ports and their counters", client, (*control.Client).Ports, observe.Ports),
@@ -24,7 +21,7 @@ func showCommand() *cobra.Command {
 		listCommand("peers", "Remote VTEPs and their counters", client, (*control.Client).Peers, observe.Peers),
 		listCommand("leases", "DHCP leases and reservations", client, (*control.Client).Leases, observe.LeasesNow),
 		listCommand("drops", "Dropped frames, by reason", client, (*control.Client).Drops, observe.Drops),
-		listCommand("workers", "Workers and their counters", client, workers, observe.Workers),
+		workersCommand(client),
 	)
 	return c
 }
@@ -32,11 +29,21 @@ func showCommand() *cobra.Command {
 func listCommand[T any](name, short string, client func() *control.Client,
 	get func(*control.Client, context.Context, encap.VNI) ([]T, error), table func(io.Writer, []T) error,
 ) *cobra.Command {
-	c := &cobra.Command{Use: name, Short: short, Args: cobra.NoArgs}
+	c := &cobra.Command{Use: name, Short: short, Args: noArgs}
 	vni := vniFlag(c.Flags(), "this segment only")
+	return listing(c, func(ctx context.Context) ([]T, error) { return get(client(), ctx, *vni) }, table)
+}
+
+// workersCommand has no --vni: a worker carries every segment.
+func workersCommand(client func() *control.Client) *cobra.Command {
+	c := &cobra.Command{Use: "workers", Short: "Workers and their counters", Args: noArgs}
+	return listing(c, func(ctx context.Context) ([]control.Worker, error) { return client().Workers(ctx) }, observe.Workers)
+}
+
+func listing[T any](c *cobra.Command, get func(context.Context) ([]T, error), table func(io.Writer, []T) error) *cobra.Command {
 	asJSON := jsonFlag(c.Flags())
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		all, err := get(client(), c.Context(), *vni)
+		all, err := get(c.Context())
 		if err != nil {
 			return err
 		}

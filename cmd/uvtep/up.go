@@ -4,13 +4,14 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/uvtep/uvtep/encap"
+	"github.com/uvtep/uvtep/internal/config"
 	"github.com/uvtep/uvtep/internal/daemon"
 	"github.com/uvtep/uvtep/internal/observe"
 )
 
 func upCommand(b observe.Build) *cobra.Command {
 	c := &cobra.Command{
-		Use: "up --local IP --vni N", Short: "Start one segment without a configuration file, in the foreground", Args: cobra.NoArgs,
+		Use: "up --local IP --vni N", Short: "Start one segment without a configuration file, in the foreground", Args: noArgs,
 		Example: "  uvtep up --local 10.9.0.1 --vni 100 --peer 10.9.0.2 --dhcp 192.168.100.0/24",
 	}
 	var u daemon.Up
@@ -26,10 +27,14 @@ func upCommand(b observe.Build) *cobra.Command {
 	f.StringVar(&u.Bridge, "bridge", "", "Linux bridge that its kernel side is enslaved to")
 	f.StringVar(&u.DHCP, "dhcp", "", "serve DHCP: the subnet, such as 192.168.100.0/24")
 	printConfig := f.Bool("print-config", false, "print the equal configuration file and exit")
-	socket := daemonSocketFlag(c)
+	f.StringVar(&u.Socket, "socket", "", "control socket (default "+config.DefaultSocket+", or one of its own where another answers)")
+	http := f.String("http", config.DefaultHTTP, "loopback `ADDR` and port of metrics and read-only API; \"\" is off")
 	verbose := verboseFlag(c)
 	require(c, "local", "vni")
 	c.RunE = func(c *cobra.Command, _ []string) error {
+		if f.Changed("http") {
+			u.HTTP = http
+		}
 		cfg, err := u.Config()
 		if err != nil {
 			return usageError{err}
@@ -38,7 +43,7 @@ func upCommand(b observe.Build) *cobra.Command {
 			_, err := c.OutOrStdout().Write(cfg.YAML())
 			return err
 		}
-		return daemon.Run(c.Context(), u.Options(cfg, *socket, logger(c.ErrOrStderr(), *verbose), b))
+		return daemon.Run(c.Context(), u.Options(cfg, logger(c.ErrOrStderr(), *verbose), b))
 	}
 	return c
 }

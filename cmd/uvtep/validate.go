@@ -7,7 +7,7 @@ import (
 )
 
 func validateCommand() *cobra.Command {
-	c := &cobra.Command{Use: "validate -c FILE", Short: "Check a configuration; one line per fault", Args: cobra.NoArgs}
+	c := &cobra.Command{Use: "validate -c FILE", Short: "Check a configuration; one line per fault", Args: noArgs}
 	path := configFlag(c)
 	c.RunE = func(*cobra.Command, []string) error { return daemon.Validate(*path) }
 	return c

@@ -147,7 +147,7 @@ func registerWrites(api huma.API, b Backend) {
 		func(_ context.Context, in *atPort) (*everything, error) {
 			return nothing(b.DeletePort(in.VNI, in.Name))
 		})
-	huma.Register(api, operation(http.MethodDelete, "/segments/{vni}/leases/{ip}", "release-lease", "Take a lease back"),
+	huma.Register(api, operation(http.MethodDelete, "/segments/{vni}/leases/{ip}", "release-lease", "Take a lease back, or a reservation that was made live"),
 		func(_ context.Context, in *atIP) (*everything, error) {
 			return nothing(b.ReleaseLease(in.VNI, in.IP))
 		})
@@ -156,8 +156,12 @@ func registerWrites(api huma.API, b Backend) {
 			VNI  encap.VNI  `path:"vni" minimum:"1" maximum:"16777215"`
 			IP   netip.Addr `path:"ip" doc:"address of the lease"`
 			Body Reservation
-		}) (*everything, error) {
-			return nothing(b.ReserveLease(in.VNI, in.IP, in.Body))
+		}) (*body[Reserved], error) {
+			done, err := b.ReserveLease(in.VNI, in.IP, in.Body)
+			if err != nil {
+				return nil, problem(err)
+			}
+			return &body[Reserved]{done}, nil
 		})
 	huma.Register(api, operation(http.MethodPost, "/reload", "reload", "Read the configuration again: all of it or nothing"),
 		func(ctx context.Context, _ *everything) (*body[Reloaded], error) {

@@ -37,8 +37,10 @@ type Backend interface {
 	DeletePeer(vni encap.VNI, dst netip.Addr) error
 	AddPort(vni encap.VNI, p NewPort) error
 	DeletePort(vni encap.VNI, name string) error
+	// ReleaseLease takes a lease back or, where nobody has one, removes a
+	// reservation that ReserveLease made.
 	ReleaseLease(vni encap.VNI, ip netip.Addr) error
-	ReserveLease(vni encap.VNI, ip netip.Addr, r Reservation) error
+	ReserveLease(vni encap.VNI, ip netip.Addr, r Reservation) (Reserved, error)
 	// Reload reads the configuration again and applies all of it or nothing. It
 	// returns one line a change.
 	Reload(ctx context.Context) ([]string, error)

@@ -123,14 +123,17 @@ func (c *Client) DeletePort(ctx context.Context, vni encap.VNI, name string) err
 	return c.do(ctx, http.MethodDelete, segmentPath(vni, "ports", name), nil, nil)
 }
 
-// ReleaseLease takes a lease back.
+// ReleaseLease takes a lease back or, where nobody has one, removes a reservation
+// that ReserveLease made.
 func (c *Client) ReleaseLease(ctx context.Context, vni encap.VNI, ip netip.Addr) error {
 	return c.do(ctx, http.MethodDelete, segmentPath(vni, "leases", ip.String()), nil, nil)
 }
 
 // ReserveLease keeps an address for a client.
-func (c *Client) ReserveLease(ctx context.Context, vni encap.VNI, ip netip.Addr, r Reservation) error {
-	return c.do(ctx, http.MethodPut, segmentPath(vni, "leases", ip.String()), r, nil)
+func (c *Client) ReserveLease(ctx context.Context, vni encap.VNI, ip netip.Addr, r Reservation) (Reserved, error) {
+	var out Reserved
+	err := c.do(ctx, http.MethodPut, segmentPath(vni, "leases", ip.String()), r, &out)
+	return out, err
 }
 
 // Reload makes the daemon read its configuration again.

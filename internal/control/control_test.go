@@ -91,8 +91,8 @@ func (f *fake) DeletePort(vni encap.VNI, name string) error {
 func (f *fake) ReleaseLease(vni encap.VNI, a netip.Addr) error {
 	return f.note("release lease", vni, a)
 }
-func (f *fake) ReserveLease(vni encap.VNI, a netip.Addr, r control.Reservation) error {
-	return f.note("reserve lease", vni, a, r)
+func (f *fake) ReserveLease(vni encap.VNI, a netip.Addr, r control.Reservation) (control.Reserved, error) {
+	return control.Reserved{HeldBy: &control.Lease{IP: a, State: "bound"}}, f.note("reserve lease", vni, a, r)
 }
 func (f *fake) Reload(context.Context) ([]string, error) {
 	return []string{"segment 100: peers"}, f.note("reload")
@@ -183,9 +183,14 @@ func TestAClientChangesADaemon(t *testing.T) {
 	check(c.DeletePort(ctx, vni, "a/b?c"), "delete port", vni, "a/b?c")
 	check(c.ReleaseLease(ctx, vni, ip), "release lease", vni, ip)
 	r := control.Reservation{MAC: ptr(mac), Hostname: "web1"}
-	check(c.ReserveLease(ctx, vni, ip, r), "reserve lease", vni, ip, r)
+	held, err := c.ReserveLease(ctx, vni, ip, r)
+	check(err, "reserve lease", vni, ip, r)
+	if held.HeldBy == nil || held.HeldBy.IP != ip {
+		t.Errorf("the address is held by %+v", held.HeldBy)
+	}
 	r = control.Reservation{ClientID: "ff0102"}
-	check(c.ReserveLease(ctx, vni, ip, r), "reserve lease", vni, ip, r)
+	_, err = c.ReserveLease(ctx, vni, ip, r)
+	check(err, "reserve lease", vni, ip, r)
 	done, err := c.Reload(ctx)
 	check(err, "reload")
 	if diff := cmp.Diff([]string{"segment 100: peers"}, done.Changes); diff != "" {

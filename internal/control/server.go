@@ -82,18 +82,20 @@ func ListenTCP(address string) (net.Listener, error) {
 	}
 	l, err := net.Listen("tcp", address)
 	if err != nil {
-		return nil, fmt.Errorf("HTTP address %s: %w; change api.http, or set it to \"\"", address, reason(err))
+		return nil, fmt.Errorf("HTTP address %s: %w; change api.http (of uvtep up: --http), or set it to \"\"", address, reason(err))
 	}
 	return l, nil
 }
 
 // Serve answers requests on l until ctx is cancelled; it then lets those at work
-// finish, closes l and returns nil. Nobody who has connected and asks nothing
+// finish, closes l and returns nil. It logs who asked by a unix socket for a
+// change. Nobody who has connected and asks nothing
 // holds that up.
 func Serve(ctx context.Context, l net.Listener, h http.Handler, log *slog.Logger) error {
 	var mute silent
 	srv := &http.Server{
-		Handler:           h,
+		Handler:           audit(h, log),
+		ConnContext:       withCaller,
 		ReadHeaderTimeout: headerTimeout,
 		ReadTimeout:       requestTimeout,
 		IdleTimeout:       idleTimeout,

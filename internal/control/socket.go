@@ -21,8 +21,8 @@ const probeTimeout = time.Second
 // ErrInUse is what Listen returns where another daemon answers.
 var ErrInUse = errors.New("another uvtep answers")
 
-// Listen opens the control socket at path, with mode 0660, and makes its
-// directory. The socket of a daemon that is gone is replaced; one that answers
+// Listen opens the control socket at path, with mode 0660 (on Linux from its
+// first moment), and makes its directory. The socket of a daemon that is gone is replaced; one that answers
 // gives ErrInUse, and a file that is no socket is left alone. Closing the
 // listener removes the socket.
 func Listen(path string) (net.Listener, error) {
@@ -39,10 +39,11 @@ func Listen(path string) (net.Listener, error) {
 	if err := removeStale(path); err != nil {
 		return nil, err
 	}
-	l, err := net.Listen("unix", path)
+	l, err := bind(path)
 	if err != nil {
 		return nil, fmt.Errorf("open the control socket %s: %w; choose --socket", path, reason(err))
 	}
+	// The umask may have kept the group out.
 	if err := os.Chmod(path, socketMode); err != nil {
 		l.Close()
 		return nil, fmt.Errorf("set the mode of the control socket %s: %w", path, reason(err))

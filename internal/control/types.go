@@ -109,8 +109,13 @@ type StaticTarget struct {
 // set.
 type Reservation struct {
 	MAC      *fdb.MAC `json:"mac,omitempty"`
-	ClientID string   `json:"client_id,omitempty" pattern:"^([0-9a-fA-F]{2}){2,255}$" doc:"option 61 in hexadecimal, its type byte included"`
+	ClientID string   `json:"client_id,omitempty" pattern:"^([0-9a-fA-F]{2}){2,255}$" patternDescription:"2 to 255 bytes in hexadecimal, the type byte first" doc:"option 61 in hexadecimal, its type byte included"`
 	Hostname string   `json:"hostname,omitempty" maxLength:"255"`
+}
+
+// Reserved says what came of a reservation.
+type Reserved struct {
+	HeldBy *Lease `json:"held_by" doc:"another client's lease, after which the address is its new owner's; null: nobody else has the address"`
 }
 
 // NewPort is a port that is to be added. Its keys are those of a port in the

@@ -195,17 +195,21 @@ func (d *server) Leases(vni encap.VNI) ([]control.Lease, error) {
 			if l.State == dhcpd.StateFree {
 				continue // a memory of who had it
 			}
-			r := control.Lease{
-				VNI: s.VNI(), IP: l.IP, MAC: l.HardwareAddr().String(), ClientID: hex.EncodeToString([]byte(l.ClientID)),
-				Hostname: l.Hostname, State: l.State.String(),
-			}
-			if !l.Expires.IsZero() {
-				r.Expires = &l.Expires
-			}
-			out = append(out, r)
+			out = append(out, lease(s.VNI(), l))
 		}
 		return out
 	})
+}
+
+func lease(vni encap.VNI, l dhcpd.Lease) control.Lease {
+	out := control.Lease{
+		VNI: vni, IP: l.IP, MAC: l.HardwareAddr().String(), ClientID: hex.EncodeToString([]byte(l.ClientID)),
+		Hostname: l.Hostname, State: l.State.String(),
+	}
+	if !l.Expires.IsZero() {
+		out.Expires = &l.Expires
+	}
+	return out
 }
 
 // dhcpServer finds the DHCP server of a segment, or says that there is none.
@@ -226,13 +230,24 @@ func (d *server) ReleaseLease(vni encap.VNI, ip netip.Addr) error {
 	if err != nil {
 		return err
 	}
-	return kind(srv.Release(ip), "leases")
+	err = srv.Release(ip)
+	if errors.Is(err, dhcpd.ErrNoLease) {
+		// What is listed without a lease is a reservation.
+		if also := srv.Unreserve(ip); !errors.Is(also, dhcpd.ErrNoLease) {
+			err = also
+		}
+	}
+	if errors.Is(err, dhcpd.ErrConfigured) {
+		return control.Errorf(control.ErrConflict, "%v; take it out of the hosts of segment %v and reload", err, vni)
+	}
+	return kind(err, "leases")
 }
 
-func (d *server) ReserveLease(vni encap.VNI, ip netip.Addr, r control.Reservation) error {
+func (d *server) ReserveLease(vni encap.VNI, ip netip.Addr, r control.Reservation) (control.Reserved, error) {
+	var done control.Reserved
 	srv, err := d.dhcpServer(vni)
 	if err != nil {
-		return err
+		return done, err
 	}
 	res := dhcpd.Reservation{IP: ip, Hostname: r.Hostname}
 	if r.MAC != nil {
@@ -240,12 +255,19 @@ func (d *server) ReserveLease(vni encap.VNI, ip netip.Addr, r control.Reservatio
 		res.MAC = b[:]
 	}
 	if res.ClientID, err = hex.DecodeString(r.ClientID); err != nil {
-		return control.Errorf(control.ErrInvalid, "client id %q is not hexadecimal", r.ClientID)
+		return done, control.Errorf(control.ErrInvalid, "client id %q is not hexadecimal", r.ClientID)
 	}
 	if (res.MAC != nil) == (len(res.ClientID) > 0) {
-		return control.Errorf(control.ErrInvalid, "reservation of %v: needs a MAC or a client id, one of them", ip)
+		return done, control.Errorf(control.ErrInvalid, "reservation of %v: needs a MAC or a client id, one of them", ip)
 	}
-	return kind(srv.Reserve(res), "leases")
+	if err := srv.Reserve(res); err != nil {
+		return done, kind(err, "leases")
+	}
+	if l, held := srv.Lookup(ip); held && !res.Names(l) {
+		holder := lease(vni, l)
+		done.HeldBy = &holder
+	}
+	return done, nil
 }
 
 // kind gives an error of the switch or of a DHCP server the kind that the API
@@ -258,7 +280,7 @@ func kind(err error, list string) error {
 		return control.Errorf(control.ErrNotFound, "%v; see uvtep show %s", err, list)
 	case errors.Is(err, vtep.ErrExists), errors.Is(err, dhcpd.ErrReserved):
 		return control.Errorf(control.ErrConflict, "%v; see uvtep show %s", err, list)
-	case errors.Is(err, vtep.ErrInvalid), errors.Is(err, fdb.ErrNotStation), errors.Is(err, fdb.ErrOwnMAC):
+	case errors.Is(err, vtep.ErrInvalid), errors.Is(err, dhcpd.ErrReservation), errors.Is(err, fdb.ErrNotStation), errors.Is(err, fdb.ErrOwnMAC):
 		return control.Errorf(control.ErrInvalid, "%v", err)
 	}
 	return err

@@ -33,6 +33,8 @@ type server struct {
 	socket net.Listener
 	http   net.Listener // nil: off
 
+	remarks []func() // of the start; they are logged once nothing can fail any more
+
 	mu     sync.Mutex // held while the configuration changes
 	cfg    *config.Config
 	added  []placed // ports that came while running, and that cfg does not list
@@ -125,7 +127,9 @@ func (d *server) listen() error {
 	}
 	l, err := control.Listen(path)
 	if errors.Is(err, control.ErrInUse) && d.opts.SocketIfTaken != "" {
-		d.log.Info("another uvtep has the default control socket", "taken", path, "socket", d.opts.SocketIfTaken)
+		d.remarks = append(d.remarks, func() {
+			d.log.Info("another uvtep has the default control socket", "taken", path, "socket", d.opts.SocketIfTaken)
+		})
 		l, err = control.Listen(d.opts.SocketIfTaken)
 	}
 	if err != nil {
@@ -142,7 +146,7 @@ func (d *server) listen() error {
 	case d.cfg.API.HTTPExplicit:
 		return err
 	default:
-		d.log.Warn("no metrics: "+err.Error(), "http", d.cfg.API.HTTP)
+		d.remarks = append(d.remarks, func() { d.log.Warn("no metrics: "+err.Error(), "http", d.cfg.API.HTTP) })
 	}
 	return nil
 }
@@ -176,6 +180,9 @@ func (d *server) run(ctx context.Context, hup <-chan os.Signal) error {
 			}
 		}
 	})
+	for _, remark := range d.remarks {
+		remark()
+	}
 	d.log.Info("ready", summary...)
 	d.notify(ready)
 	err := g.Wait()

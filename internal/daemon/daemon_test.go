@@ -14,6 +14,8 @@ import (
 	bolt "go.etcd.io/bbolt"
 
 	"github.com/uvtep/uvtep/dhcpd"
+	"github.com/uvtep/uvtep/encap"
+	"github.com/uvtep/uvtep/fdb"
 	"github.com/uvtep/uvtep/internal/config"
 	"github.com/uvtep/uvtep/internal/control"
 	"github.com/uvtep/uvtep/internal/daemon"
@@ -206,6 +208,16 @@ func TestWithoutMetricsADaemonRunsWhereNobodyAskedForThem(t *testing.T) {
 	if log := d.log.String(); !strings.Contains(log, "no metrics") || !strings.Contains(log, "http=off") {
 		t.Errorf("the log is\n%s", log)
 	}
+
+	// Where something else is wrong, that alone is told.
+	w = newWorld(t)
+	w.writeAs("underlay: {local: 10.9.0.1}\napi: {socket: " + w.socket() + "}\n")
+	w.fail(func(string) error { return underlay.ErrPortInUse })
+	o, log := w.options(), &logs{ready: make(chan struct{})}
+	o.Logger = logger(log)
+	if err := daemon.Run(t.Context(), o); !errors.Is(err, underlay.ErrPortInUse) || log.String() != "" {
+		t.Errorf("got %v, and the log is\n%s", err, log)
+	}
 }
 
 func TestMetricsAreServedOnLoopback(t *testing.T) {
@@ -301,12 +313,16 @@ func TestSystemdIsToldOfEachState(t *testing.T) {
 
 func TestWhatCannotBeDoneIsRefusedByKind(t *testing.T) {
 	w := newWorld(t)
-	w.write(oneSegment + "  - {vni: 200}\n")
+	w.write(oneSegment + "  - {vni: 200}\n  - {vni: 300, dhcp: {subnet: 192.168.100.0/24, hosts: [{mac: \"02:00:00:00:00:07\", ip: 192.168.100.10}]}}\n")
 	d := w.start(w.options())
 	ctx, addr := t.Context(), netip.MustParseAddr
 	far := addr("10.9.0.9")
 	own := addr("10.9.0.1")
 	mac := w.guest("tap1").MAC()
+	reserve := func(vni encap.VNI, ip netip.Addr, r control.Reservation) error {
+		_, err := d.ReserveLease(ctx, vni, ip, r)
+		return err
+	}
 	for _, tc := range []struct {
 		what string
 		err  error
@@ -328,10 +344,13 @@ func TestWhatCannotBeDoneIsRefusedByKind(t *testing.T) {
 		{"a lease without DHCP", d.ReleaseLease(ctx, 200, far), control.ErrNotFound, "segment 200 has no DHCP server"},
 		{"a lease that is not there", d.ReleaseLease(ctx, 100, addr("192.168.100.9")), control.ErrNotFound, "no such lease"},
 		{"a lease of another family", d.ReleaseLease(ctx, 100, addr("::1")), control.ErrNotFound, "no such lease"},
-		{"a reservation elsewhere", d.ReserveLease(ctx, 100, far, control.Reservation{MAC: &mac}), control.ErrConflict, "none of the segment's subnets"},
-		{"a reservation for nobody", d.ReserveLease(ctx, 100, addr("192.168.100.9"), control.Reservation{}), control.ErrInvalid, "one of them"},
-		{"a reservation for two", d.ReserveLease(ctx, 100, addr("192.168.100.9"), control.Reservation{MAC: &mac, ClientID: "ff01"}), control.ErrInvalid, "one of them"},
-		{"a client id of odd length", d.ReserveLease(ctx, 100, addr("192.168.100.9"), control.Reservation{ClientID: "ff012"}), control.ErrInvalid, "client_id: "},
+		{"a reservation elsewhere", reserve(100, far, control.Reservation{MAC: &mac}), control.ErrInvalid, "none of the segment's subnets"},
+		{"a reservation for nobody", reserve(100, addr("192.168.100.9"), control.Reservation{}), control.ErrInvalid, "one of them"},
+		{"a reservation for two", reserve(100, addr("192.168.100.9"), control.Reservation{MAC: &mac, ClientID: "ff01"}), control.ErrInvalid, "one of them"},
+		{"a client id of odd length", reserve(100, addr("192.168.100.9"), control.Reservation{ClientID: "ff012"}), control.ErrInvalid, "client_id: expected string to be 2 to 255 bytes in hexadecimal"},
+		{"a reservation with a bad name", reserve(100, addr("192.168.100.9"), control.Reservation{MAC: &mac, Hostname: "bad name"}), control.ErrInvalid, `"bad name" is not a host name`},
+		{"a lease that is the configuration's", d.ReleaseLease(ctx, 300, addr("192.168.100.10")), control.ErrConflict, "192.168.100.10 is reserved for 02:00:00:00:00:07 by the configuration; take it out of the hosts of segment 300 and reload"},
+		{"a reservation twice", reserve(300, addr("192.168.100.10"), control.Reservation{MAC: &mac}), control.ErrConflict, "192.168.100.10 is reserved for 02:00:00:00:00:07 already; see uvtep show leases"},
 	} {
 		if !errors.Is(tc.err, tc.kind) || !strings.Contains(tc.err.Error(), tc.says) || strings.Contains(tc.err.Error(), "\n") {
 			t.Errorf("%s: got %v, want one line that is %q and says %q", tc.what, tc.err, tc.kind, tc.says)
@@ -345,8 +364,8 @@ func TestLeasesAreReservedAndTakenBackWhileRunning(t *testing.T) {
 	d := w.start(w.options())
 	g := w.guest("tap1")
 	mac, ip := g.MAC(), netip.MustParseAddr("192.168.100.77")
-	if err := d.ReserveLease(t.Context(), 100, ip, control.Reservation{MAC: &mac, Hostname: "web1"}); err != nil {
-		t.Fatal(err)
+	if done := must(d.ReserveLease(t.Context(), 100, ip, control.Reservation{MAC: &mac, Hostname: "web1"}))(t); done.HeldBy != nil {
+		t.Errorf("the address is held by %+v", done.HeldBy)
 	}
 	if all := must(d.Leases(t.Context(), 0))(t); len(all) != 1 || all[0].IP != ip || all[0].State != "reserved" || all[0].Expires != nil {
 		t.Errorf("the leases are %+v", all)
@@ -361,6 +380,33 @@ func TestLeasesAreReservedAndTakenBackWhileRunning(t *testing.T) {
 		t.Error(err)
 	}
 	if all := must(d.Leases(t.Context(), 0))(t); len(all) != 1 || all[0].State != "reserved" {
+		t.Errorf("the leases are %+v", all)
+	}
+	// Nobody has it: what is released now is the reservation.
+	if err := d.ReleaseLease(t.Context(), 100, ip); err != nil {
+		t.Error(err)
+	}
+	if all := must(d.Leases(t.Context(), 0))(t); len(all) != 0 {
+		t.Errorf("the leases are %+v", all)
+	}
+	if err := d.ReleaseLease(t.Context(), 100, ip); !errors.Is(err, control.ErrNotFound) {
+		t.Errorf("a third time: %v", err)
+	}
+}
+
+func TestAReservationTellsWhoElseHasTheAddress(t *testing.T) {
+	w := newWorld(t)
+	w.write(oneSegment)
+	d := w.start(w.options())
+	g := w.guest("tap1")
+	ip := must(g.DHCP(t.Context()))(t).Address.Addr()
+	other := fdb.MAC(0x020000000077)
+	done := must(d.ReserveLease(t.Context(), 100, ip, control.Reservation{MAC: &other}))(t)
+	if l := done.HeldBy; l == nil || l.MAC != g.MAC().String() || l.State != "bound" || l.IP != ip || l.Expires == nil {
+		t.Errorf("the address is held by %+v", l)
+	}
+	all := must(d.Leases(t.Context(), 0))(t)
+	if len(all) != 2 || all[0].State != "bound" || all[1].State != "reserved" || all[1].IP != ip || all[1].MAC != other.String() {
 		t.Errorf("the leases are %+v", all)
 	}
 }

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"fmt"
 	"net/netip"
 	"os"
 	"reflect"
@@ -122,5 +123,57 @@ func TestTheRestOfTheUnderlaysKeysReachIt(t *testing.T) {
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("it was opened as %+v, want %+v", got, want)
+	}
+}
+
+func TestWhatValidatesCanBeServed(t *testing.T) {
+	classes := func(n int) string {
+		var all []string
+		for i := range n {
+			all = append(all, fmt.Sprintf("{arch: %d, options: [{code: 67, text: x}]}", i))
+		}
+		return "subnet: 10.0.0.0/24, classes: [" + strings.Join(all, ", ") + "]"
+	}
+	bytes := func(n int) string { return strings.Repeat("0a", n) }
+	for _, tc := range []struct{ good, bad string }{
+		{"subnet: 10.0.0.0/24, lease: 10s", "subnet: 10.0.0.0/24, lease: 9s"},
+		{"subnet: 10.0.0.0/24, lease: 4294967294s", "subnet: 10.0.0.0/24, lease: 4294967295s"},
+		{"subnet: 10.0.0.0/24, lease: 10s, t1: 1s, t2: 2s", "subnet: 10.0.0.0/24, lease: 10s, t1: 0s, t2: 2s"},
+		{"subnet: 10.0.0.0/24, lease: 10s, t1: 8s, t2: 9s", "subnet: 10.0.0.0/24, lease: 10s, t1: 9s, t2: 9s"},
+		{"subnet: 10.0.0.0/8", "subnet: 10.0.0.0/7"},
+		{"subnet: 10.0.0.4/30", "subnet: 10.0.0.4/31"},
+		{"subnet: 10.0.0.0/24, ranges: [], hosts: [{mac: \"02:00:00:00:00:01\", ip: 10.0.0.9}]", ""},
+		{"subnet: 10.0.0.0/24, ranges: [10.0.0.1-10.0.0.254], server: 10.0.0.1, gateway: 10.0.0.254", "subnet: 10.0.0.0/24, ranges: [10.0.0.1-10.0.0.255]"},
+		{"subnet: 10.0.0.0/24, server: 10.0.0.254", "subnet: 10.0.0.0/24, server: 10.0.0.255"},
+		{"subnet: 10.0.0.0/24, gateway: 10.0.0.1", "subnet: 10.0.0.0/24, gateway: 10.0.0.0"},
+		{"subnet: 10.0.0.0/24, mtu: 68", "subnet: 10.0.0.0/24, mtu: 67"},
+		{"subnet: 10.0.0.0/24, mtu: 65535", "subnet: 10.0.0.0/24, mtu: 65536"},
+		{"subnet: 10.0.0.0/24, domain: " + strings.Repeat("a.", 126) + "a", "subnet: 10.0.0.0/24, domain: " + strings.Repeat("a.", 127) + "a"},
+		{"subnet: 10.0.0.0/24, routes: [{to: 0.0.0.0/0, via: 0.0.0.0}]", "subnet: 10.0.0.0/24, routes: [{to: 1.2.3.4/8, via: 0.0.0.0}]"},
+		{"subnet: 10.0.0.0/24, options: [{code: 254, hex: " + bytes(1020) + "}]", "subnet: 10.0.0.0/24, options: [{code: 254, hex: " + bytes(1021) + "}]"},
+		{"subnet: 10.0.0.0/24, options: [{code: 2, number: 0}]", "subnet: 10.0.0.0/24, options: [{code: 1, hex: ffffff00}]"},
+		{"subnet: 10.0.0.0/24, options: [{code: 108, number: 1}]", "subnet: 10.0.0.0/24, options: [{code: 108, hex: 0a}]"},
+		{"subnet: 10.0.0.0/24, hosts: [{client_id: \"0a0a\", ip: 10.0.0.254}]", "subnet: 10.0.0.0/24, hosts: [{client_id: \"0a\", ip: 10.0.0.254}]"},
+		{"subnet: 10.0.0.0/24, hosts: [{client_id: \"" + bytes(255) + "\", ip: 10.0.0.2}]", "subnet: 10.0.0.0/24, hosts: [{client_id: \"" + bytes(256) + "\", ip: 10.0.0.2}]"},
+		{"subnet: 10.0.0.0/24, gateway: 10.0.0.1, hosts: [{client_id: \"0a0a\", ip: 10.0.0.2}]", "subnet: 10.0.0.0/24, gateway: 10.0.0.1, hosts: [{client_id: \"0a0a\", ip: 10.0.0.1}]"},
+		{"subnet: 10.0.0.0/24, relays: [{subnet: 10.0.1.0/30}]", "subnet: 10.0.0.0/24, relays: [{subnet: 10.0.0.0/30}]"},
+		{"subnet: 10.0.0.0/24, relays: [{subnet: 11.0.0.0/8}]", "subnet: 10.0.0.0/24, relays: [{subnet: 0.0.0.0/8}]"},
+		{classes(64), classes(65)},
+		{"subnet: 10.0.0.0/24, classes: [{circuit_id: \"0x00\", options: [{code: 67, text: x}]}]", "subnet: 10.0.0.0/24, classes: [{circuit_id: \"0x\", options: [{code: 67, text: x}]}]"},
+	} {
+		parse := func(dhcp string) (*config.Config, error) {
+			return config.Parse("f", []byte("underlay: {local: 10.9.0.1}\nsegments: [{vni: 100, dhcp: {"+dhcp+"}}]\n"))
+		}
+		if _, err := parse(tc.bad); tc.bad != "" && err == nil {
+			t.Errorf("accepted: %s", tc.bad)
+		}
+		c, err := parse(tc.good)
+		if err != nil {
+			t.Errorf("refused: %s: %v", tc.good, err)
+			continue
+		}
+		for _, f := range dhcpConfig(c.Segments[0].DHCP, 1450).Validate() {
+			t.Errorf("validates and cannot be served: %s: %v", tc.good, f)
+		}
 	}
 }

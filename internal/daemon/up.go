@@ -26,6 +26,10 @@ type Up struct {
 	NetNS  string
 	Bridge string
 	DHCP   string // subnet; "" = no server
+	Socket string // control socket; "" = the default, or one of its own where that is taken
+	// HTTP is the address of the metrics and the read-only API, "" = off; nil is
+	// the default, unless that is taken.
+	HTTP *string
 }
 
 // upDir is where `uvtep up` keeps what must outlive it, by its local address:
@@ -35,7 +39,7 @@ const upDir = config.DefaultState + "/up-"
 // Config is the configuration that the flags stand for. An error names the flag.
 func (u Up) Config() (*config.Config, error) {
 	type item = yaml.MapItem
-	var underlay, segment, port yaml.MapSlice
+	var underlay, api, segment, port yaml.MapSlice
 	set := func(m *yaml.MapSlice, key string, v any) { *m = append(*m, item{Key: key, Value: v}) }
 
 	set(&underlay, "local", u.Local)
@@ -68,15 +72,22 @@ func (u Up) Config() (*config.Config, error) {
 	if u.DHCP != "" {
 		set(&segment, "dhcp", u.DHCP)
 	}
-	text, err := yaml.Marshal(yaml.MapSlice{
-		{Key: "underlay", Value: underlay},
-		{Key: "state", Value: upDir + u.Local},
-		{Key: "segments", Value: []yaml.MapSlice{segment}},
-	})
+	if u.Socket != "" {
+		set(&api, "socket", u.Socket)
+	}
+	if u.HTTP != nil {
+		set(&api, "http", *u.HTTP)
+	}
+	file := yaml.MapSlice{{Key: "underlay", Value: underlay}, {Key: "state", Value: upDir + u.Local}}
+	if len(api) > 0 {
+		set(&file, "api", api)
+	}
+	set(&file, "segments", []yaml.MapSlice{segment})
+	text, err := yaml.Marshal(file)
 	if err != nil {
 		return nil, fmt.Errorf("write the configuration: %w", err)
 	}
-	c, err := config.Parse("flags", text)
+	c, err := config.ParseSpelt(text, flagOf)
 	if faults := (config.Faults)(nil); errors.As(err, &faults) {
 		return nil, flagErrors(faults)
 	}
@@ -85,9 +96,9 @@ func (u Up) Config() (*config.Config, error) {
 
 // Options run the segment. Unless a control socket is asked for, several of these
 // run side by side: the first has the default socket, others one of their own.
-func (u Up) Options(c *config.Config, socket string, log *slog.Logger, b observe.Build) Options {
-	o := Options{Config: c, Socket: socket, Logger: log, Build: b}
-	if socket == "" {
+func (u Up) Options(c *config.Config, log *slog.Logger, b observe.Build) Options {
+	o := Options{Config: c, Logger: log, Build: b}
+	if u.Socket == "" {
 		o.SocketIfTaken = "/run/uvtep/up-" + u.Local + ".sock"
 	}
 	return o
@@ -108,6 +119,7 @@ func flagOf(path string) string {
 		{"segments[0].vni", "--vni"}, {"segments[0].peers", "--peer"}, {"segments[0].group", "--group"},
 		{"segments[0].ports[0].netns", "--netns"}, {"segments[0].ports[0].bridge", "--bridge"},
 		{"segments[0].ports", "--tap"}, {"segments[0].dhcp", "--dhcp"}, {"state", "--local"},
+		{"api.socket", "--socket"}, {"api.http", "--http"},
 	} {
 		if strings.HasPrefix(path, f.path) {
 			return f.flag

@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,28 +15,24 @@ import (
 	"github.com/uvtep/uvtep/internal/netns"
 )
 
-// Load finds a lab that another process made, by name; "" is "lab". If only
-// parts of one are there, what it returns is in StateBroken and good for Down
-// alone. ErrNotUp means that there is nothing of it.
-func Load(name string) (*Lab, error) { return LoadFrom("", name) }
-
-// LoadFrom is Load for a lab with a StateDir of its own.
-func LoadFrom(stateDir, name string) (*Lab, error) {
-	if name == "" {
-		name = "lab"
-	}
+// Load finds a lab that another process made, by the options' Name and StateDir.
+// If only parts of one are there, what it returns is in StateBroken and good for
+// Down alone. ErrNotUp means that there is nothing of it.
+func Load(o Options) (*Lab, error) {
+	name := cmp.Or(o.Name, "lab")
 	if !validName.MatchString(name) {
 		return nil, fmt.Errorf("lab %q: %w", name, ErrNotUp)
 	}
-	dir := dirOf(stateDir, name)
+	dir := dirOf(o.StateDir, name)
 	l, err := read(dir)
 	if err == nil {
+		l.Program = o.Program
 		for _, h := range l.Hosts {
 			h.Running = h.alive()
 		}
 		return l, nil
 	}
-	broken := &Lab{Name: name, Dir: dir, State: StateBroken}
+	broken := &Lab{Name: name, Dir: dir, State: StateBroken, Program: o.Program}
 	if !errors.Is(err, fs.ErrNotExist) {
 		if errors.Is(err, fs.ErrPermission) {
 			return nil, fmt.Errorf("%s: %w: run it with sudo", label(name), ErrNotRoot)
@@ -47,7 +44,7 @@ func LoadFrom(stateDir, name string) (*Lab, error) {
 		return nil, err
 	}
 	if _, err := os.Stat(dir); err != nil && len(parts) == 0 {
-		return nil, fmt.Errorf("%s: %w; start one: uvtep lab up%s", label(name), ErrNotUp, broken.NameFlag())
+		return nil, fmt.Errorf("%s: %w; start one: %s", label(name), ErrNotUp, broken.Command("up"))
 	}
 	return broken, nil
 }

@@ -1,7 +1,9 @@
 package lab
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,14 +14,14 @@ import (
 )
 
 // Exec becomes a command in the namespace of a host or a guest: it returns only
-// if that fails. In a host $UVTEP_SOCKET is its daemon's socket, so that uvtep's
+// if that fails; ErrNoCommand means that there is none of that name. In a host $UVTEP_SOCKET is its daemon's socket, so that uvtep's
 // commands talk to it; everywhere "uvtep" is the lab's own program.
 func (l *Lab) Exec(node string, argv []string) error {
 	if os.Geteuid() != 0 {
 		return fmt.Errorf("%s: %w: run it with sudo", l, ErrNotRoot)
 	}
 	if l.State == StateBroken {
-		return fmt.Errorf("%s: %w; take down what is left: uvtep lab down%s", l, ErrExists, l.NameFlag())
+		return fmt.Errorf("%s: %w; take down what is left: %s", l, ErrExists, l.Command("down"))
 	}
 	ns, host, err := l.node(node)
 	if err != nil {
@@ -29,7 +31,10 @@ func (l *Lab) Exec(node string, argv []string) error {
 		return fmt.Errorf("%s: %w", l, err)
 	}
 	path, err := exec.LookPath(argv[0])
-	if err != nil {
+	switch {
+	case errors.Is(err, exec.ErrNotFound), errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("%s: %q: %w", l, argv[0], ErrNoCommand)
+	case err != nil:
 		return fmt.Errorf("%s: %w", l, err)
 	}
 	env := slices.DeleteFunc(os.Environ(), func(e string) bool { return strings.HasPrefix(e, "UVTEP_SOCKET=") })

@@ -11,6 +11,7 @@
 package lab
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -32,6 +33,7 @@ var (
 	ErrOptions     = errors.New("wrong options")
 	ErrInterrupted = errors.New("interrupted")
 	ErrUnsupported = errors.New("a lab needs the network namespaces of Linux")
+	ErrNoCommand   = errors.New("no such command")
 )
 
 // Lab is a lab that is up, was, or is half made. Its JSON is what is kept in
@@ -49,6 +51,9 @@ type Lab struct {
 	VNIs   []uint32     `json:"vnis"`
 	Hosts  []*Host      `json:"hosts"`
 	Guests []*Guest     `json:"guests"`
+
+	// Program is how messages call uvtep, for lines to be copied; "" = uvtep.
+	Program string `json:"-"`
 
 	full uint64 // neighboursFull when it was begun
 }
@@ -102,13 +107,13 @@ func label(name string) string {
 // String is how messages call the lab.
 func (l *Lab) String() string { return label(l.Name) }
 
-// NameFlag is what a command line needs to mean this lab: " --name NAME", or
-// nothing if it is the default.
-func (l *Lab) NameFlag() string {
-	if l.Name == "lab" {
-		return ""
+// Command is the command line that does sub to this lab: "uvtep lab down".
+func (l *Lab) Command(sub string) string {
+	line := cmp.Or(l.Program, "uvtep") + " lab " + sub
+	if l.Name != "lab" {
+		line += " --name " + l.Name
 	}
-	return " --name " + l.Name
+	return line
 }
 
 func dirOf(stateDir, name string) string {

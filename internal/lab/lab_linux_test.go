@@ -195,7 +195,7 @@ func TestPartsWithoutARecordAreTakenDownToo(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	l, err := Load(tr.name)
+	l, err := Load(Options{Name: tr.name})
 	if err != nil || l.State != StateBroken {
 		t.Fatalf("%+v, %v", l, err)
 	}
@@ -250,7 +250,7 @@ func TestADaemonThatHasEndedIsShownAndDoesNotHinderTheEnd(t *testing.T) {
 		}
 		time.Sleep(5 * time.Millisecond)
 	}
-	again, err := Load(tr.name)
+	again, err := Load(Options{Name: tr.name})
 	if err != nil || !again.Hosts[0].Running || again.Hosts[1].Running {
 		t.Errorf("%v: %+v, %+v", err, again.Hosts[0], again.Hosts[1])
 	}

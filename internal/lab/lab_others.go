@@ -11,10 +11,7 @@ func Up(ctx context.Context, o Options) (*Lab, error) { return nil, ErrUnsupport
 func Demo(ctx context.Context, o Options) (*Report, error) { return nil, ErrUnsupported }
 
 // Load returns ErrUnsupported.
-func Load(name string) (*Lab, error) { return nil, ErrUnsupported }
-
-// LoadFrom returns ErrUnsupported.
-func LoadFrom(stateDir, name string) (*Lab, error) { return nil, ErrUnsupported }
+func Load(o Options) (*Lab, error) { return nil, ErrUnsupported }
 
 // Down returns ErrUnsupported.
 func (l *Lab) Down(ctx context.Context, told func(Step)) error { return ErrUnsupported }

@@ -23,6 +23,7 @@ type Options struct {
 	IPv6     bool         // IPv6 underlay
 	MTU      int          // of the underlay, bytes; 0 = 1500
 	StateDir string       // the lab keeps its files in the folder lab-NAME in it; "" = DefaultStateDir
+	Program  string       // how messages call uvtep; "" = uvtep
 	Progress func(Step)   // told what goes on, one call at a time; nil = nobody
 }
 
@@ -62,7 +63,7 @@ func plan(o Options) (*Lab, error) {
 	}
 	l := &Lab{
 		Name: o.Name, State: StateStarting, Binary: o.Binary, Dir: dirOf(o.StateDir, o.Name), NetNS: prefix(o.Name) + "net",
-		Port: o.Port, MTU: o.MTU, Subnet: o.Subnet.Masked(), VNIs: o.VNIs,
+		Port: o.Port, MTU: o.MTU, Subnet: o.Subnet.Masked(), VNIs: o.VNIs, Program: o.Program,
 	}
 	for i := 1; i <= o.Hosts; i++ {
 		h := &Host{Name: fmt.Sprintf("h%d", i), Underlay: netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 9, 0, byte(i)}), 24)}

@@ -72,7 +72,7 @@ func claim(o Options) (*Lab, error) {
 }
 
 func (l *Lab) exists() error {
-	return fmt.Errorf("%s: %w; take it down first: uvtep lab down%s", l, ErrExists, l.NameFlag())
+	return fmt.Errorf("%s: %w; take it down first: %s", l, ErrExists, l.Command("down"))
 }
 
 // abandon takes down what was made before err, and returns it.

@@ -65,7 +65,7 @@ func newTrial(t *testing.T) *trial {
 	tr := &trial{t: t, name: fmt.Sprintf("t%dx%d", os.Getpid(), n), vnis: []uint32{710000 + 2*n, 710001 + 2*n}}
 	t.Cleanup(func() {
 		tr.nothingIsLeft()
-		if l, err := Load(tr.name); err == nil { // the test has failed: leave others in peace
+		if l, err := Load(Options{Name: tr.name}); err == nil { // the test has failed: leave others in peace
 			l.Down(context.Background(), nil)
 		}
 	})

@@ -34,8 +34,20 @@ func (s *Screen) Verdict(r *lab.Report, took time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.printf("\n%s %s  %s\n", good.Render("✓"),
-		bold.Render(fmt.Sprintf("%d guests have their address and reach their own segment, nobody else", len(r.Lab.Guests))),
+		bold.Render(verdict(r)),
 		faint.Render(elapsed(took)))
+}
+
+// verdict is what a demo has shown: pings only where a segment has two guests.
+func verdict(r *lab.Report) string {
+	guests := "1 guest has its address"
+	if n := len(r.Lab.Guests); n > 1 {
+		guests = fmt.Sprintf("%d guests have their address", n)
+	}
+	if len(r.Pings) == 0 {
+		return guests + "; no segment has two of them to reach each other"
+	}
+	return guests + " and reach their own segment, nobody else"
 }
 
 func heading(title, about string) string {

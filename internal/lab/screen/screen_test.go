@@ -115,8 +115,31 @@ func TestADemoIsToldInFull(t *testing.T) {
 		r := demo()
 		s.Report(r)
 		s.Verdict(r, 1530*time.Millisecond)
-		s.LookAround(r.Lab, "sudo bin/uvtep")
+		r.Lab.Program = "sudo bin/uvtep"
+		s.LookAround(r.Lab)
 	}))
+}
+
+func TestTheVerdictSaysNoMoreThanWasSeen(t *testing.T) {
+	for _, tc := range []struct {
+		guests int
+		pings  bool
+		want   string
+	}{
+		{4, true, "4 guests have their address and reach their own segment, nobody else"},
+		{2, false, "2 guests have their address; no segment has two of them to reach each other"},
+		{1, false, "1 guest has its address; no segment has two of them to reach each other"},
+	} {
+		r := demo()
+		r.Lab.Guests = r.Lab.Guests[:tc.guests]
+		if !tc.pings {
+			r.Pings = nil
+		}
+		got := string(shown(t, nil, func(s *Screen) { s.Verdict(r, time.Second) }))
+		if want := "\n✓ " + tc.want + "  1.00 s\n"; got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
 }
 
 func TestALargeDemoIsToldInShort(t *testing.T) {

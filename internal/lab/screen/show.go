@@ -2,7 +2,6 @@ package screen
 
 import (
 	"fmt"
-	"strings"
 
 	"github.com/uvtep/uvtep/internal/lab"
 )
@@ -12,7 +11,7 @@ func (s *Screen) Show(l *lab.Lab) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if l.State == lab.StateBroken {
-		s.printf("%s is %s: a crash left parts; uvtep lab down%s takes them down\n", l, bad.Render(l.State), l.NameFlag())
+		s.printf("%s is %s: a crash left parts; %s takes them down\n", l, bad.Render(l.State), l.Command("down"))
 		return
 	}
 	s.printf("%s is %s: guests in %s, underlay MTU %d, UDP port %d\n\n", bold.Render(l.String()), l.State, l.Subnet, l.MTU, l.Port)
@@ -38,24 +37,28 @@ func (s *Screen) Show(l *lab.Lab) {
 	}, rows))
 }
 
-// LookAround says what can be done with a lab that is up; program is how the
-// user called this one.
-func (s *Screen) LookAround(l *lab.Lab, program string) {
+// Addresses shows who has which address, from whom.
+func (s *Screen) Addresses(l *lab.Lab) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	command := func(sub, rest string) string {
-		return strings.TrimSpace(program + " lab " + sub + l.NameFlag() + " " + rest)
-	}
-	lines := []string{command("show", "")}
+	s.print(addresses(l))
+}
+
+// LookAround says what can be done with a lab that is up.
+func (s *Screen) LookAround(l *lab.Lab) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	exec := func(rest string) string { return l.Command("exec") + " " + rest }
+	lines := []string{l.Command("show")}
 	if first, second, ok := neighbours(l); ok {
-		lines = append(lines, command("exec", fmt.Sprintf("%s -- ping %s", first.Name, second.Lease.Address.Addr())))
+		lines = append(lines, exec(fmt.Sprintf("%s -- ping %s", first.Name, second.Lease.Address.Addr())))
 	}
 	last := l.Hosts[len(l.Hosts)-1].Name
 	lines = append(lines,
-		command("exec", last+" -- uvtep show fdb"),
-		command("exec", l.Hosts[0].Name+" -- uvtep show leases"),
-		command("exec", l.Guests[0].Name+" -- sh"),
-		command("down", ""),
+		exec(last+" -- uvtep show fdb"),
+		exec(l.Hosts[0].Name+" -- uvtep show leases"),
+		exec(l.Guests[0].Name+" -- sh"),
+		l.Command("down"),
 	)
 	s.print(heading("Look around", "it stays up until it is taken down"))
 	for _, line := range lines {
