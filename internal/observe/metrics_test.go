@@ -36,6 +36,8 @@ func (sample) Ports(encap.VNI) ([]control.Port, error) {
 		{VNI: 100, Name: "tap100", Kind: "tap", State: "up", Queues: 2, Offload: []string{}, RxPackets: 10, RxBytes: 1000,
 			RxDropped: 1, TxPackets: 20, TxBytes: 2000, TxDropped: 2},
 		{VNI: 16777215, Name: "a", Kind: "tap", State: "down", Queues: 1, Offload: []string{"csum", "tso"}},
+		{VNI: 16777215, Name: "tap16777215", Kind: "tap", State: "up", Queues: 2, Offload: []string{"csum", "tso", "uso", "tcp-gro", "udp-gro"},
+			RxPackets: 123_456_789, RxBytes: 98_765_432_109, RxDropped: 99_999, TxPackets: 12_345_678, TxBytes: 1 << 60, TxDropped: 1_234_567},
 	}, nil
 }
 

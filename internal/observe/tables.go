@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -33,16 +35,55 @@ func Segments(w io.Writer, all []control.Segment) error {
 	return t.write(w)
 }
 
-// Ports writes the table of ports.
+// Ports writes the table of ports, which fits in 80 columns; the rest is in the
+// JSON.
 func Ports(w io.Writer, all []control.Port) error {
-	t := newTable(column{"VNI", true}, column{"PORT", false}, column{"KIND", false}, column{"STATE", false},
-		column{"QUEUES", true}, column{"OFFLOAD", false}, column{"RX PACKETS", true}, column{"RX BYTES", true},
-		column{"RX DROPPED", true}, column{"TX PACKETS", true}, column{"TX BYTES", true}, column{"TX DROPPED", true})
+	t := newTable(column{"VNI", true}, column{"PORT", false}, column{"STATE", false}, column{"OFFLOAD", false},
+		column{"RX", true}, column{"BYTES", true}, column{"DROPS", true}, column{"TX", true}, column{"BYTES", true}, column{"DROPS", true})
 	for _, p := range all {
-		t.row(p.VNI, p.Name, p.Kind, p.State, p.Queues, list(p.Offload), p.RxPackets, p.RxBytes, p.RxDropped,
-			p.TxPackets, p.TxBytes, p.TxDropped)
+		t.row(p.VNI, p.Name, p.State, offload(p.Offload), short(p.RxPackets), short(p.RxBytes), short(p.RxDropped),
+			short(p.TxPackets), short(p.TxBytes), short(p.TxDropped))
 	}
 	return t.write(w)
+}
+
+// offload is a port's offloads in a word: gso is taking super-frames from the
+// kernel, gro is giving them to it.
+func offload(names []string) string {
+	has := func(either ...string) bool {
+		return slices.ContainsFunc(either, func(n string) bool { return slices.Contains(names, n) })
+	}
+	switch gso, gro := has("tso", "uso"), has("tcp-gro", "udp-gro"); {
+	case gso && gro:
+		return "gso+gro"
+	case gso:
+		return "gso"
+	case gro:
+		return "gro"
+	case len(names) > 0:
+		return names[0]
+	}
+	return none
+}
+
+// short is a count in at most five characters: 99999, 100k, 1.23M.
+func short(n uint64) string {
+	if n < 100_000 {
+		return strconv.FormatUint(n, 10)
+	}
+	unit := 0
+	for ; n >= 1_000_000; n /= 1000 {
+		unit++
+	}
+	whole, rest := n/1000, n%1000
+	switch u := "kMGTPE"[unit : unit+1]; {
+	case whole >= 100:
+		return fmt.Sprintf("%d%s", whole, u)
+	case whole >= 10:
+		return fmt.Sprintf("%d.%d%s", whole, rest/100, u)
+	default:
+		return fmt.Sprintf("%d.%02d%s", whole, rest/10, u)
+	}
 }
 
 // FDB writes the table of forwarding database entries.
@@ -67,9 +108,9 @@ func FDB(w io.Writer, all []control.FDBEntry) error {
 // Peers writes the table of remote VTEPs.
 func Peers(w io.Writer, all []control.Peer) error {
 	t := newTable(column{"VNI", true}, column{"PEER", false}, column{"ORIGIN", false}, column{"REPLICATE", false},
-		column{"RX PACKETS", true}, column{"RX BYTES", true}, column{"TX PACKETS", true}, column{"TX BYTES", true})
+		column{"RX", true}, column{"BYTES", true}, column{"TX", true}, column{"BYTES", true})
 	for _, p := range all {
-		t.row(p.VNI, p.Dst, p.Origin, yesNo(p.Replicate), p.RxPackets, p.RxBytes, p.TxPackets, p.TxBytes)
+		t.row(p.VNI, p.Dst, p.Origin, yesNo(p.Replicate), short(p.RxPackets), short(p.RxBytes), short(p.TxPackets), short(p.TxBytes))
 	}
 	return t.write(w)
 }

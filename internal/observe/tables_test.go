@@ -6,10 +6,12 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/uvtep/uvtep/internal/control"
 	"github.com/uvtep/uvtep/internal/observe"
 )
 
@@ -31,6 +33,11 @@ func TestTablesLookAsTheyDid(t *testing.T) {
 			var got bytes.Buffer
 			if err := write(&got); err != nil {
 				t.Fatal(err)
+			}
+			for line := range strings.Lines(got.String()) {
+				if n := len([]rune(line)) - 1; n > 80 && name == "ports" {
+					t.Errorf("%d columns: %s", n, line)
+				}
 			}
 			golden := filepath.Join("testdata", name+".txt")
 			if *update {
@@ -56,5 +63,33 @@ func TestAnEmptyTableIsItsHead(t *testing.T) {
 	}
 	if want := "REASON  VNI  COUNT\n"; got.String() != want {
 		t.Errorf("got %q, want %q", got.String(), want)
+	}
+}
+
+func TestCountsAndOffloadsAreShort(t *testing.T) {
+	for _, tc := range []struct {
+		n       uint64
+		offload []string
+		want    string // of RX, and of OFFLOAD
+	}{
+		{0, nil, "0 -"},
+		{99_999, []string{"csum"}, "99999 csum"},
+		{100_000, []string{"csum", "tso"}, "100k gso"},
+		{999_999, []string{"csum", "tso", "uso"}, "999k gso"},
+		{1_000_000, []string{"csum", "udp-gro"}, "1.00M gro"},
+		{1_239_999, []string{"csum", "tso", "tcp-gro"}, "1.23M gso+gro"},
+		{12_399_999, nil, "12.3M -"},
+		{999_999_999, nil, "999M -"},
+		{1 << 40, nil, "1.09T -"},
+		{1<<64 - 1, nil, "18.4E -"},
+	} {
+		var got bytes.Buffer
+		if err := observe.Ports(&got, []control.Port{{RxPackets: tc.n, Offload: tc.offload, Name: "x", State: "up"}}); err != nil {
+			t.Fatal(err)
+		}
+		cells := strings.Fields(strings.Split(got.String(), "\n")[1])
+		if s := cells[4] + " " + cells[3]; s != tc.want {
+			t.Errorf("%d, %q: got %s, want %s", tc.n, tc.offload, s, tc.want)
+		}
 	}
 }
