@@ -265,13 +265,6 @@ func (s *Peers[T]) setReplicate(p *Peer[T], on bool) {
 	s.flood.Store(&list)
 }
 
-// SetMaxLearned changes the limit of learned peers; those known stay.
-func (s *Peers[T]) SetMaxLearned(n int) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.maxLearned = n
-}
-
 // All is every peer that can be found by its address, in the order of their
 // numbers.
 func (s *Peers[T]) All() []*Peer[T] {

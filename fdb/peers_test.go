@@ -83,8 +83,6 @@ func TestALearnedPeerIsNeverFloodedTo(t *testing.T) {
 	mustAdd(t, s, peerAddr(3), PeerLearned, false)
 	s.Remove(peerAddr(3))
 	mustAdd(t, s, peerAddr(4), PeerLearned, false)
-	s.SetMaxLearned(3)
-	mustAdd(t, s, peerAddr(5), PeerLearned, false)
 }
 
 func TestANumberIsNotGivenAgainUntilItIsReleased(t *testing.T) {

@@ -168,9 +168,6 @@ func (f *Frame) BufferAfter(n int) []byte { return f.buf[f.off-uint32(n):] }
 // SetLen sets the length of the frame in bytes; n is within Buffer.
 func (f *Frame) SetLen(n int) { f.end = f.off + uint32(n) }
 
-// Trim takes n bytes off the front, as decapsulation does; n is at most Len.
-func (f *Frame) Trim(n int) { f.off += uint32(n) }
-
 // Room is the n bytes of headroom directly in front of the frame, for outer
 // headers; they do not become part of Bytes. n is at most Headroom.
 func (f *Frame) Room(n int) []byte { return f.buf[f.off-uint32(n) : f.off : f.off] }
