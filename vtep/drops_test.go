@@ -138,6 +138,19 @@ func TestEveryDropIsCountedOnceWithItsReasonUnderItsSegment(t *testing.T) {
 				&layers.IPv6{Version: 6, HopLimit: 64, NextHeader: layers.IPProtocolUDP, SrcIP: ip("fd00:9::1").AsSlice(), DstIP: ip("fd00:9::2").AsSlice()},
 				&layers.UDP{SrcPort: 50000, DstPort: 4789}, gopacket.Payload(vxlan(7, f))))
 		}, "too_deep@100", false},
+		{"a guest's packet to our own address and port", Config{}, SegmentConfig{}, func(r *rig, s *Segment) {
+			r.fromPort("a", tunnelled(t, peer3, self, 4789))
+			expect(t, "to another port of it", r.fromPort("a", tunnelled(t, peer3, self, 4790)), "@10.9.0.2 b")
+			expect(t, "to another VTEP", r.fromPort("a", tunnelled(t, peer3, peer2, 4789)), "@10.9.0.2 b")
+		}, "too_deep@100", false},
+		{"the same from a peer", Config{}, SegmentConfig{}, func(r *rig, s *Segment) {
+			r.fromPeer(peer2, 100, tunnelled(t, peer2, self, 4789))
+		}, "too_deep@100", false},
+		{"the same over IPv6", Config{Local: ip("fd00:9::1"), Accept: AcceptAny}, SegmentConfig{}, func(r *rig, s *Segment) {
+			r.fromPeer(ip("fd00:9::2"), 100, tunnelled(t, ip("fd00:9::2"), ip("fd00:9::1"), 4789))
+			r.fromPort("a", tunnelled(t, ip("fd00:9::3"), ip("fd00:9::1"), 4789))
+			expect(t, "to another VTEP", r.fromPort("a", tunnelled(t, ip("fd00:9::3"), ip("fd00:9::2"), 4789)), "b")
+		}, "too_deep@100 too_deep@100", false},
 		{"to a neighbour at the same port", Config{}, SegmentConfig{}, func(r *rig, s *Segment) {
 			r.fromPort("a", f)
 			r.fromPort("a", eth(mac(1), mac(2)))
@@ -235,13 +248,43 @@ func TestEveryDropIsCountedOnceWithItsReasonUnderItsSegment(t *testing.T) {
 			if got := r.dropped(); got != c.want {
 				t.Errorf("drops: %q, want %q", got, c.want)
 			}
-			produced[strings.Split(c.want, "@")[0]] = true
+			for _, d := range strings.Fields(c.want) {
+				produced[strings.Split(d, "@")[0]] = true
+			}
 		})
 	}
 	for reason := frame.NotDropped + 1; int(reason) < frame.Reasons; reason++ {
 		if !produced[reason.String()] {
 			t.Errorf("nothing here is dropped as %v", reason)
 		}
+	}
+}
+
+// tunnelled is a frame with a VXLAN packet in it.
+func tunnelled(t testing.TB, from, to netip.Addr, port layers.UDPPort) []byte {
+	inner := gopacket.Payload(vxlan(7, eth(fdb.Broadcast, mac(1))))
+	udp := &layers.UDP{SrcPort: 50000, DstPort: port}
+	if from.Is4() {
+		return build(t, ethernet(mac(2), mac(1), layers.EthernetTypeIPv4), ipv4(from, to, layers.IPProtocolUDP), udp, inner)
+	}
+	return build(t, ethernet(mac(2), mac(1), layers.EthernetTypeIPv6),
+		&layers.IPv6{Version: 6, HopLimit: 64, NextHeader: layers.IPProtocolUDP, SrcIP: from.AsSlice(), DstIP: to.AsSlice()}, udp, inner)
+}
+
+func TestWhatIsDroppedIsCountedWithThePeerThatSentIt(t *testing.T) {
+	r := newRig(t, Config{})
+	s := r.segment(SegmentConfig{VNI: 100, Peers: []netip.Addr{peer2, peer3}}, "a")
+	r.fromPeer(peer2, 100, eth(fdb.Broadcast, mac(1)))
+	r.fromPeer(peer3, 100, eth(fdb.Broadcast, 0))        // no source
+	r.fromPeer(peer3, 100, eth(mac(1), mac(2)))          // for who is behind another
+	r.fromPeer(ip("10.9.0.9"), 100, eth(mac(1), mac(2))) // a stranger's
+	for i, want := range []Traffic{{RxPackets: 1, RxBytes: 60}, {RxPackets: 2, RxBytes: 120, RxDropped: 2}} {
+		if got := s.Peers()[i]; got.Traffic != want {
+			t.Errorf("peer %v: %+v, want %+v", got.Addr, got.Traffic, want)
+		}
+	}
+	if d := r.dropped(); d != "bad_source@100 unknown_peer@100 hairpin@100" {
+		t.Errorf("drops: %s", d)
 	}
 }
 

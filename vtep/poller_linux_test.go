@@ -193,3 +193,68 @@ func TestAnIdleWorkerSleeps(t *testing.T) {
 		<-served // and is there when it is needed
 	})
 }
+
+// When a poller is closed its descriptors are free, and the next file gets one
+// of them.
+func TestAWakeThatComesTooLateWritesToNobodysFile(t *testing.T) {
+	p, err := newPoller(DefaultBusyPoll)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := newCounterFD(t)
+	if err := p.close(); err != nil {
+		t.Fatal(err)
+	}
+	next, err := unix.FcntlInt(uintptr(file.fd), unix.F_DUPFD_CLOEXEC, p.wakefd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(next)
+	if next != p.wakefd {
+		t.Fatalf("somebody else got number %d first", p.wakefd)
+	}
+	p.wake()
+	if n, _ := file.Read(nil); n != 0 {
+		t.Error("it was written to")
+	}
+}
+
+// failing is a descriptor that is always readable and never can be read.
+type failing struct {
+	counterFD
+	reads *int
+}
+
+func (f failing) Read(*frame.Batch) (int, error) {
+	*f.reads++
+	return 0, unix.EIO
+}
+
+func TestADescriptorThatCannotBeReadLetsTheWorkerSleep(t *testing.T) {
+	r := newRig(t, Config{})
+	w, reads := r.v.workers[0], 0
+	f := failing{newCounterFD(t), &reads}
+	f.add(t)
+	if err := w.poll.add(&source{r: f, worker: w}); err != nil {
+		t.Fatal(err)
+	}
+	rounds := func() {
+		for n := 0; w.poll.look() > 0 || w.poll.again(); n++ {
+			if n > 10*patience {
+				t.Fatal("it has something to do all the time")
+			}
+			for _, s := range w.poll.wait() {
+				w.serve(s)
+			}
+		}
+	}
+	rounds()
+	if reads != patience {
+		t.Errorf("it was read %d times, want %d", reads, patience)
+	}
+	w.retry()
+	rounds()
+	if reads != patience+1 {
+		t.Errorf("it was read %d times when it was tried again, want once", reads-patience)
+	}
+}

@@ -3,8 +3,10 @@ package vtep
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -225,10 +227,17 @@ func TestAStaticEntryThatMovesToAPortThatIsNotThereIsUnboundUntilItComes(t *test
 	expect(t, "when it has come", r.fromPort("a", eth(mac(1), mac(2))), "b")
 }
 
-// flaky is an underlay whose Join fails on command.
+// flaky is an underlay whose Join or Leave fails on command.
 type flaky struct {
 	underlay.Endpoint
-	err error
+	err, stuck error
+}
+
+func (f *flaky) Leave(g netip.Addr) error {
+	if err := f.Endpoint.Leave(g); err != nil {
+		return err
+	}
+	return f.stuck
 }
 
 func (f *flaky) Join(g netip.Addr) error {
@@ -296,6 +305,45 @@ func TestAReconfigurationThatFailsLeavesNoTrace(t *testing.T) {
 			})
 		}
 	}
+}
+
+// What fails once the new configuration is in force is no reason to say that it
+// is not.
+func TestAReconfigurationThatCannotLetGoOfTheOldOneIsInForceAndSaysWhatIsLeft(t *testing.T) {
+	var log strings.Builder
+	f := &flaky{}
+	r := newRigOver(t, Config{Accept: AcceptAny, Logger: slog.New(slog.NewTextHandler(&log, nil))}, func(e underlay.Endpoint) underlay.Endpoint {
+		f.Endpoint = e
+		return f
+	})
+	s := r.segment(before(), "a", "b")
+	f.stuck = errors.New("the group holds on")
+	err := s.Reconfigure(after())
+	f.stuck = nil
+	if err != nil {
+		t.Errorf("error %v", err)
+	}
+	fresh := newRig(t, Config{Accept: AcceptAny})
+	if got, want := origins(s), origins(fresh.segment(after(), "a", "b")); got != want || s.Config().MTU != 1300 {
+		t.Errorf("peers %s, want %s", got, want)
+	}
+	if got := log.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, "the group holds on") || !strings.Contains(got, "vni=100") {
+		t.Errorf("logged: %q", got)
+	}
+}
+
+func TestTheServicesAddressMayBeAStationsOnceThereIsNoService(t *testing.T) {
+	r := newRig(t, Config{})
+	s := r.segment(SegmentConfig{VNI: 100, DHCP: dhcpConfig(5)}, "a", "b")
+	was := serviceMAC(self, 100)
+	if err := s.Reconfigure(SegmentConfig{VNI: 100, FDB: []StaticEntry{{MAC: was, Dst: peer2}}}); err != nil {
+		t.Fatal(err)
+	}
+	expect(t, "to it", r.fromPort("a", eth(was, mac(1))), "@10.9.0.2")
+	if err := s.Reconfigure(SegmentConfig{VNI: 100, DHCP: dhcpConfig(5)}); err != nil {
+		t.Fatal(err)
+	}
+	only(t, r.send("a", arpFor(t, fdb.Broadcast, mac(1), ip("192.168.100.77"), server)), "a")
 }
 
 func TestARemovedSegmentTakesNothingAnyMore(t *testing.T) {
