@@ -14,6 +14,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/uvtep/uvtep/fdb"
 	"github.com/uvtep/uvtep/internal/control"
 	"github.com/uvtep/uvtep/internal/daemon"
 )
@@ -357,6 +358,61 @@ func vanishes(t *testing.T, w *world, d *instance) {
 	must(b.DHCP(t.Context()))(t)
 	if err := b.Ping(t.Context(), a.IP()); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestWhatIsListedAndWasTakenAwayIsBackAfterAReload(t *testing.T) {
+	w := newWorld(t)
+	w.write(before)
+	d := w.start(w.options())
+	was := d.state(t)
+	mac := func(s string) fdb.MAC {
+		m, err := fdb.ParseMAC(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return m
+	}
+	remote, local := mac("02:00:00:00:00:99"), mac("02:00:00:00:00:98")
+	for _, err := range []error{
+		d.DeletePeer(t.Context(), 100, netip.MustParseAddr("10.9.0.2")),
+		d.DeletePeer(t.Context(), 100, netip.MustParseAddr("10.9.0.4")), // with the entry that names it
+		d.DeleteFDB(t.Context(), 100, local),
+		d.DeletePort(t.Context(), 100, "tap2"),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	// A reload that fails brings nothing back.
+	gone := d.state(t)
+	w.write(before + "  - {vni: 500, group: 239.1.1.4}\n")
+	w.fail(func(what string) error {
+		if what == "join 239.1.1.4" {
+			return errors.New("it is broken")
+		}
+		return nil
+	})
+	if _, err := d.Reload(t.Context()); err == nil {
+		t.Fatal("it was reloaded")
+	}
+	w.fail(nil)
+	if diff := cmp.Diff(gone, d.state(t)); diff != "" {
+		t.Errorf("a failed reload: -before +after:\n%s", diff)
+	}
+	w.write(before)
+	done := must(d.Reload(t.Context()))(t)
+	if diff := cmp.Diff([]string{
+		"segment 100: port tap2 opened again", "segment 100: peer 10.9.0.2 added again",
+		"segment 100: static entry " + remote.String() + " added again", "segment 100: static entry " + local.String() + " added again",
+	}, done.Changes); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+	if diff := cmp.Diff(was, d.state(t)); diff != "" {
+		t.Errorf("-before +after:\n%s", diff)
+	}
+	if done := must(d.Reload(t.Context()))(t); len(done.Changes) != 0 {
+		t.Errorf("nothing is missing, and it says %q", done.Changes)
 	}
 }
 
