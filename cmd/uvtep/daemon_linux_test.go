@@ -314,6 +314,28 @@ func TestTablesChangeWhileRunning(t *testing.T) {
 		t.Errorf("the guest got %s", got)
 	}
 
+	// An address that somebody else has is reserved all the same, and who has it
+	// is told.
+	do("lease", "release", "--vni", "100", "--ip", "192.168.100.50")
+	do("lease", "release", "--vni", "100", "--ip", "192.168.100.50") // the reservation
+	if all := h.show("leases"); len(all) != 0 {
+		t.Errorf("the leases are %v", all)
+	}
+	second := acquire(t, g, "").Addr().String()
+	r := uvtep(t, "lease", "reserve", "--vni", "100", "--ip", second, "--client-id", "ff:01:02")
+	said := "uvtep: reserved, but " + second + " is bound, by 02:00:00:00:00:0a until "
+	if hint := "; to end that now: uvtep lease release --vni 100 --ip " + second + "\n"; r.code != 0 ||
+		!strings.HasPrefix(r.stderr, said) || !strings.HasSuffix(r.stderr, hint) || strings.Count(r.stderr, "\n") != 1 {
+		t.Errorf("exit %d, %q", r.code, r.stderr)
+	}
+	if all := h.show("leases"); len(all) != 2 || all[0]["ip"] != second || all[0]["state"] != "bound" ||
+		all[1]["ip"] != second || all[1]["state"] != "reserved" || all[1]["client_id"] != "ff0102" {
+		t.Errorf("the leases are %v", all)
+	}
+	do("lease", "release", "--vni", "100", "--ip", second)
+	do("lease", "release", "--vni", "100", "--ip", second)
+	do("lease", "reserve", "--vni", "100", "--ip", "192.168.100.50", "--mac", "02:00:00:00:00:0a")
+
 	for _, tc := range []struct {
 		args string
 		code int
@@ -321,13 +343,13 @@ func TestTablesChangeWhileRunning(t *testing.T) {
 	}{
 		{"peer add --vni 100 --dst 10.9.0.3", 1, "peer 10.9.0.3 already exists"},
 		{"peer add --vni 100 --dst ::1", 2, "not of the family"},
-		{"peer add --vni 100 --dst me", 2, "see uvtep peer add --help"},
+		{"peer add --vni 100 --dst me", 2, `invalid argument "me" for "--dst" flag: not an IP address such as 10.9.0.2; see uvtep peer add --help`},
 		{"peer del --vni 7 --dst 10.9.0.3", 1, "no segment 7; see uvtep show segments"},
-		{"fdb add --vni 100 --mac 02:00:00:00:00:01", 2, "dst port"},
-		{"fdb add --vni 100 --mac 02:00:00:00:00:01 --dst 10.9.0.3 --port tap1", 2, "dst port"},
+		{"fdb add --vni 100 --mac 02:00:00:00:00:01", 2, "uvtep: --dst or --port is needed; see"},
+		{"fdb add --vni 100 --mac 02:00:00:00:00:01 --dst 10.9.0.3 --port tap1", 2, "uvtep: --dst and --port exclude each other; see"},
 		{"fdb add --vni 100 --mac 02:00:00:00:00:01 --port tap9", 1, "port tap9 not found"},
-		{"fdb add --vni 100 --mac 01:00:00:00:00:01 --dst 10.9.0.3", 2, "unicast"},
-		{"fdb add --vni 100 --mac 02:00 --dst 10.9.0.3", 2, "--mac"},
+		{"fdb add --vni 100 --mac 01:00:00:00:00:01 --dst 10.9.0.3", 2, ": static entry 01:00:00:00:00:01: not the address of a station: give a unicast address"},
+		{"fdb add --vni 100 --mac 02:00 --dst 10.9.0.3", 2, `"--mac" flag: not a hardware address such as 02:00:00:00:00:01`},
 		{"fdb del --vni 100 --mac 02:00:00:00:00:01", 1, "not found"},
 		{"port add --vni 100 --tap tap1", 1, "segment 100 has a port tap1 already"},
 		{"port add --vni 100 --tap ul", 1, "no TAP device"},
@@ -337,11 +359,14 @@ func TestTablesChangeWhileRunning(t *testing.T) {
 		{"port add --vni 100 --tap tap9 --max-macs -1", 2, "max_macs: "},
 		{"port del --vni 100 --tap tap9", 1, "no port tap9; see uvtep show ports"},
 		{"lease release --vni 100 --ip 192.168.100.99", 1, "no such lease"},
-		{"lease reserve --vni 100 --ip 192.168.9.9 --mac 02:00:00:00:00:01", 1, "none of the segment's subnets"},
-		{"lease reserve --vni 100 --ip 192.168.100.9 --client-id xy", 2, "client_id: "},
-		{"lease reserve --vni 100 --ip 192.168.100.9", 2, "mac client-id"},
+		{"lease reserve --vni 100 --ip 192.168.9.9 --mac 02:00:00:00:00:01", 2, "reserve 192.168.9.9 for 02:00:00:00:00:01: 192.168.9.9 is in none of the segment's subnets"},
+		{"lease reserve --vni 100 --ip 192.168.100.9 --mac 02:00:00:00:00:01 --hostname a/b", 2, `"a/b" is not a host name`},
+		{"lease reserve --vni 100 --ip 192.168.100.50 --mac 02:00:00:00:00:01", 1, "192.168.100.50 is reserved for 02:00:00:00:00:0a already; see uvtep show leases"},
+		{"lease reserve --vni 100 --ip 192.168.100.9 --client-id xy", 2, `"--client-id" flag: not 2 to 255 bytes in hexadecimal`},
+		{"lease reserve --vni 100 --ip 192.168.100.9", 2, "uvtep: --mac or --client-id is needed; see"},
 		{"show segments --vni 0", 2, "outside 1..16777215"},
-		{"show segments extra", 2, "extra"},
+		{"show segments extra", 2, `"extra" belongs to no flag; see uvtep show segments --help`},
+		{"show workers --vni 100", 2, "unknown flag: --vni"},
 		{"show sgements", 2, "did you mean segments?"},
 		{"show", 2, "drops, fdb, leases, peers, ports, segments, workers"},
 		{"shwo", 2, "did you mean show?"},

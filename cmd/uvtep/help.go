@@ -18,6 +18,7 @@ func helpCommand() *cobra.Command {
 			if len(rest) > 0 {
 				return noCommand(of, rest[0])
 			}
+			of.InitDefaultHelpFlag()
 			return of.Help()
 		},
 	}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -29,10 +30,11 @@ func script(t *testing.T, body string) string {
 
 func TestALabIsShownUsedAndTakenDown(t *testing.T) {
 	tr := newTrial(t)
-	if out, errOut, code := tr.run("up", tr.vniFlag()); code != 0 || !strings.Contains(out, "lab show --name "+tr.name) {
+	if out, errOut, code := tr.run("up", tr.vniFlag()); code != 0 || !strings.Contains(out, program+" lab show --name "+tr.name) ||
+		!regexp.MustCompile(`(?m)^  g2-v\d+ +h2 +02:00:00:00:00:02  192\.168\.100\.11 `).MatchString(out) {
 		t.Fatalf("up: %d, %s%s", code, out, errOut)
 	}
-	if _, errOut, code := tr.run("up"); code != 1 || !strings.Contains(errOut, "is up already") || !strings.Contains(errOut, "uvtep lab down --name "+tr.name) {
+	if _, errOut, code := tr.run("up"); code != 1 || !strings.Contains(errOut, "is up already") || !strings.Contains(errOut, program+" lab down --name "+tr.name) {
 		t.Errorf("up, a second time: %d, %s", code, errOut)
 	}
 	out, _, code := tr.run("show", "-j")
@@ -67,7 +69,8 @@ func TestALabIsShownUsedAndTakenDown(t *testing.T) {
 		code int
 	}{
 		{[]string{"g9", "--", "true"}, `"g9": no such host or guest; there are h1, h2, ` + g1, 1},
-		{[]string{"h1", "--", "no-such-program"}, "executable file not found", 1},
+		{[]string{"h1", "--", "no-such-program"}, `"no-such-program": no such command`, 127},
+		{[]string{g1, "--", "/no/such/program"}, `"/no/such/program": no such command`, 127},
 		{[]string{"h1"}, "name a host or guest, and a command", 2},
 		{[]string{"h1", "--"}, "name a host or guest, and a command", 2},
 	} {
