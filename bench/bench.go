@@ -33,7 +33,7 @@ type run struct {
 
 // Scenarios are all there are, in the order of a table for people.
 func Scenarios() []Scenario {
-	return slices.Concat(stepScenarios(), tableScenarios(), pathScenarios())
+	return slices.Concat(stepScenarios(), superScenarios(), tableScenarios(), pathScenarios())
 }
 
 // ID tells a scenario from all others, without spaces: for go test -bench and
