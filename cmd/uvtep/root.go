@@ -74,6 +74,9 @@ func execute(ctx context.Context, b observe.Build, args []string, stdout, stderr
 		fmt.Fprintln(stderr, bad)
 		return exitUsage
 	case !errors.As(err, &run), errors.As(err, &usage):
+		if cmd.Name() == "help" {
+			cmd = cmd.Root()
+		}
 		fmt.Fprintf(stderr, "uvtep: %s; see %s --help\n", oneLine(err), cmd.CommandPath())
 		return exitUsage
 	case errors.As(err, &cfg), errors.Is(err, control.ErrInvalid):

@@ -10,7 +10,7 @@ import (
 func TestWrongUsageIsOneLineInTheUsersWords(t *testing.T) {
 	for _, tc := range []struct{ args, says string }{
 		{"nosuch", `unknown command "nosuch"; see uvtep --help`},
-		{"help nosuch", `unknown command "nosuch"`},
+		{"help nosuch", `unknown command "nosuch"; see uvtep --help`},
 		{"help lease nosuch", `unknown command "lease nosuch"`},
 		{"nosuch --help", `unknown command "nosuch"; see uvtep --help`},
 		{"lease nosuch --help", `unknown command "lease nosuch"; see uvtep lease --help`},
