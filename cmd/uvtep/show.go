@@ -34,9 +34,11 @@ func listCommand[T any](name, short string, client func() *control.Client,
 	return listing(c, func(ctx context.Context) ([]T, error) { return get(client(), ctx, *vni) }, table)
 }
 
-// workersCommand has no --vni: a worker carries every segment.
+// workersCommand takes --vni as all the others do, and shows all workers: each
+// carries every segment.
 func workersCommand(client func() *control.Client) *cobra.Command {
 	c := &cobra.Command{Use: "workers", Short: "Workers and their counters", Args: noArgs}
+	vniFlag(c.Flags(), "changes nothing: every worker carries this segment too")
 	return listing(c, func(ctx context.Context) ([]control.Worker, error) { return client().Workers(ctx) }, observe.Workers)
 }
 
