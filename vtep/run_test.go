@@ -211,17 +211,18 @@ func TestStrangersAreNamedOnceAndNeverTooMany(t *testing.T) {
 	if got := told(); got[0] != "" {
 		t.Errorf("told again: %q", got)
 	}
-	lines := 0
+	lines, last := 0, ""
 	for i := range 2 * maxStrangers {
 		r.fromPeer(netip.AddrFrom4([4]byte{10, 8, byte(i >> 8), byte(i)}), 100, f)
 		if i%newsLen == newsLen-1 {
 			if got := told(); got[0] != "" {
 				lines += len(got)
+				last = got[len(got)-1]
 			}
 		}
 	}
-	if lines != maxStrangers-2+1 {
-		t.Errorf("%d lines of many strangers, want %d", lines, maxStrangers-1)
+	if lines != maxStrangers-2+1 || !strings.Contains(last, "no longer named") {
+		t.Errorf("%d lines of many strangers, want %d; the last: %s", lines, maxStrangers-1, last)
 	}
 	for i := range 10 * newsLen {
 		r.fromPeer(netip.AddrFrom4([4]byte{10, 7, byte(i >> 8), byte(i)}), 100, f) // waits for nobody
