@@ -197,8 +197,9 @@ func TestSegmentsWithEqualAddressesNeverSeeEachOthersFrames(t *testing.T) {
 				}
 				// Each of the two others sent it, in two rounds or more, 50
 				// times: broadcast, multicast, UDP, unknown and known unicast.
-				if own < 2*2*50*5 {
-					t.Errorf("%s of segment %v saw %d frames of its own segment, want %d at least", g.Name, vni, own, 2*2*50*5)
+				// All at once, so that a queue of a busy machine may overflow.
+				if want := 2 * 2 * 50 * 5 / 2; own < want {
+					t.Errorf("%s of segment %v saw %d frames of its own segment, want %d at least", g.Name, vni, own, want)
 				}
 				t.Logf("segment %v, guest %d: %d frames looked at, %d with the mark of the segment, %d of the other's", vni, i+1, len(g.seen.done()), own, foreign)
 			}
