@@ -59,6 +59,7 @@ func start(ns, log string, env []string, name string, args ...string) (*process,
 // end ends it, kindly first, and waits for it.
 func (p *process) end() {
 	p.cmd.Process.Signal(syscall.SIGTERM) // it may have ended already
+	p.cmd.Process.Signal(syscall.SIGCONT) // or be stopped
 	select {
 	case <-p.done:
 	case <-time.After(termTimeout):

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"syscall"
 	"time"
 )
 
@@ -156,6 +157,7 @@ func (r *run) turn(ctx context.Context, mode Mode, round int, w work) error {
 	where := fmt.Sprintf("%s %d/%d  %-20s", mode, round+1, r.o.Rounds, m.title)
 	for _, s := range slices.Clone(r.systems) {
 		r.tell(where+"  "+s.Title, "")
+		r.only(s)
 		v, err := w.of(ctx, s)
 		if err != nil && ctx.Err() == nil {
 			v, err = w.of(ctx, s)
@@ -177,6 +179,27 @@ func (r *run) turn(ctx context.Context, mode Mode, round int, w work) error {
 	}
 	r.tell("", where+"  "+line(about, found, m))
 	return nil
+}
+
+// awakeTime is how long a program needs to get going again.
+const awakeTime = 100 * time.Millisecond
+
+// only stops the programs of all systems but one: some are busy, or keep the
+// processors awake, while nothing is asked of them. Whoever ends them lets them
+// go on.
+func (r *run) only(s *system) {
+	for _, other := range r.systems {
+		signal := syscall.SIGSTOP
+		if other == s {
+			signal = syscall.SIGCONT
+		}
+		for _, p := range other.procs {
+			p.cmd.Process.Signal(signal) // what has ended is found out by measuring it
+		}
+	}
+	if len(s.procs) > 0 {
+		time.Sleep(awakeTime)
+	}
 }
 
 // leaveOut goes on without a system. What was measured of it before stays.
