@@ -88,13 +88,15 @@ func (w *worker) packet(from *sender, d *frame.Frame, start, end, inner int) {
 	from.packets++
 	from.bytes += uint64(len(b) - encap.HeaderLen)
 
-	// Equal flows of other segments or peers, or with another mark, are others.
-	owner := uint64(vni)<<40 | uint64(from.peer.ID)<<8 | uint64(d.Outer.TOS)
-	if w.merger.Extend(b[encap.HeaderLen:], owner) {
-		return
+	var owner uint64
+	if w.fallow == 0 {
+		// Equal flows of other segments or peers, or with another mark, are others.
+		owner = uint64(vni)<<40 | uint64(from.peer.ID)<<8 | uint64(d.Outer.TOS)
+		if w.merger.Extend(b[encap.HeaderLen:], owner) {
+			return
+		}
 	}
 	f := w.next(from.s, d, start+encap.HeaderLen, end)
-	f.Outer = d.Outer
 	f.Ingress = uint32(fdb.Remote(from.peer.ID))
 	if !f.Parse() {
 		f.Drop(frame.Malformed)
@@ -227,6 +229,7 @@ func isIP(f *frame.Frame) bool {
 
 // admit drops frames that must not enter a segment.
 func (w *worker) admit(frames []frame.Frame) {
+	port := w.v.cfg.Port
 	for i := range frames {
 		f := &frames[i]
 		if f.Verdict.Action != frame.Undecided {
@@ -234,19 +237,18 @@ func (w *worker) admit(frames []frame.Frame) {
 		}
 		if src := fdb.MACOf(f.Bytes()[6:]); src.IsZero() || src.IsGroup() {
 			f.Drop(frame.BadSource)
-		} else if f.Info.Proto == frame.ProtoUDP && f.Info.L4 != 0 && w.own(f) {
-			f.Drop(frame.TooDeep)
+		} else if f.Info.Proto == frame.ProtoUDP && f.Info.L4 != 0 {
+			if _, dst := f.UDPPorts(); dst == port && w.own(f) {
+				f.Drop(frame.TooDeep)
+			}
 		}
 	}
 }
 
-// own reports whether a frame is one of the packets of this VTEP, from it or to
-// it: the underlay is then routed through the overlay, and every turn would make
-// it longer.
+// own reports whether a frame to the tunnel's port is one of the packets of this
+// VTEP, from it or to it: the underlay is then routed through the overlay, and
+// every turn would make it longer.
 func (w *worker) own(f *frame.Frame) bool {
-	if _, dst := f.UDPPorts(); dst != w.v.cfg.Port {
-		return false
-	}
 	h := f.Bytes()[f.Info.L3:]
 	if f.Info.EtherType == frame.TypeIPv4 {
 		own := w.v.local4

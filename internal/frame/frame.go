@@ -119,20 +119,28 @@ func (f *Frame) Reset() {
 }
 
 func (f *Frame) clear() {
-	f.Parts, f.rest = nil, 0
+	f.forget()
+	f.Outer = Outer{}
+}
+
+// forget clears all that is known of the frame itself.
+func (f *Frame) forget() {
+	if f.Parts != nil { // seldom, and pointers are dearer to write
+		f.Parts, f.rest = nil, 0
+	}
 	f.Ingress = 0
 	f.Offload = Offload{}
 	f.Info = Info{}
-	f.Outer = Outer{}
 	f.Verdict = Verdict{}
 }
 
 // Slice makes the frame the bytes from:to of another one, whose storage it
 // shares, as a receive that yields many packets in one buffer needs it. What is
-// in front of it there is its headroom.
+// in front of it there is its headroom, and it has the same Outer.
 func (f *Frame) Slice(of *Frame, from, to int) {
 	f.buf, f.off, f.end = of.buf, of.off+uint32(from), of.off+uint32(to)
-	f.clear()
+	f.forget()
+	f.Outer = of.Outer
 }
 
 // Bytes is the frame, from its destination MAC to its last payload byte, but for
