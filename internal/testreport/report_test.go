@@ -43,7 +43,7 @@ func TestTheReportTellsWhatBecameOfEveryTest(t *testing.T) {
 		{
 			name:  "all pass",
 			files: map[string]string{"good/good_test.go": good},
-			runs:  []string{"./..."}, last: "3 passed, 0 failed, 0 skipped",
+			runs:  []string{"-p=1 ./..."}, last: "3 passed, 0 failed, 0 skipped",
 			say: []string{"ok\texample.org/m/good"}, not: "chatter",
 		},
 		{
@@ -68,7 +68,7 @@ import "testing"
 func TestBad(t *testing.T) { t.Run("worse", func(t *testing.T) { t.Error("seven is not eight") }) }
 func TestFine(t *testing.T) {}
 `},
-			runs: []string{"./..."}, status: 1, last: "4 passed, 2 failed, 0 skipped",
+			runs: []string{"-p=1 ./..."}, status: 1, last: "4 passed, 2 failed, 0 skipped",
 			say: []string{"seven is not eight", "FAIL\texample.org/m/bad", "ok\texample.org/m/good", "Failed:", "bad TestBad/worse", "bad TestBad"},
 		},
 		{
@@ -77,7 +77,7 @@ func TestFine(t *testing.T) {}
 import "testing"
 func TestBoom(t *testing.T) { panic("the sky is falling") }
 `},
-			runs: []string{"./..."}, status: 1, last: "0 passed, 1 failed, 0 skipped",
+			runs: []string{"-p=1 ./..."}, status: 1, last: "0 passed, 1 failed, 0 skipped",
 			say: []string{"the sky is falling", "FAIL\texample.org/m/bad", "Failed:", "bad TestBoom"},
 		},
 		{
@@ -86,7 +86,7 @@ func TestBoom(t *testing.T) { panic("the sky is falling") }
 import ("os"; "testing")
 func TestQuit(t *testing.T) { os.Exit(0) }
 `},
-			runs: []string{"./..."}, status: 1, last: "3 passed, 1 failed, 0 skipped",
+			runs: []string{"-p=1 ./..."}, status: 1, last: "3 passed, 1 failed, 0 skipped",
 			say: []string{"Failed:", "bad TestQuit"},
 		},
 		{
@@ -96,7 +96,7 @@ import ("fmt"; "os"; "testing")
 func TestMain(m *testing.M) { m.Run(); fmt.Println("something leaked"); os.Exit(3) }
 func TestFine(t *testing.T) {}
 `},
-			runs: []string{"./..."}, status: 1, last: "4 passed, 1 failed, 0 skipped",
+			runs: []string{"-p=1 ./..."}, status: 1, last: "4 passed, 1 failed, 0 skipped",
 			say: []string{"something leaked", "FAIL\texample.org/m/bad", "Failed:", "example.org/m/bad (go test"},
 		},
 		{
@@ -111,7 +111,7 @@ func TestBad(t *testing.T) { undefinedThing() }
 		{
 			name:  "no test at all is a failure",
 			files: map[string]string{"good/good.go": "package good\n"},
-			runs:  []string{"./..."}, status: 1, last: "0 passed, 0 failed, 0 skipped",
+			runs:  []string{"-p=1 ./..."}, status: 1, last: "0 passed, 0 failed, 0 skipped",
 		},
 		{
 			name:  "arguments that go test refuses",
