@@ -74,6 +74,7 @@ func burst(t testing.TB, from, to *nettest.NS, ip string) {
 	if netip.MustParseAddr(ip).Is6() {
 		any = "::"
 	}
+	acquaint(t, from, to, ip, any)
 	for _, gro := range []int{0, 1} {
 		in, out := udpSocket(t, to, ip), udpSocket(t, from, any)
 		setOption(t, in, unix.IPPROTO_UDP, udpGRO, gro)
@@ -111,6 +112,22 @@ func burst(t testing.TB, from, to *nettest.NS, ip string) {
 			}
 		}
 	}
+}
+
+// acquaint has a datagram go through first, so that the sender knows its
+// neighbour: what a kernel sends the moment that it learns an address overtakes
+// what has waited for it.
+func acquaint(t testing.TB, from, to *nettest.NS, ip, any string) {
+	t.Helper()
+	in, out := udpSocket(t, to, ip), udpSocket(t, from, any)
+	eventually(t, "a datagram reaches "+ip, func() bool {
+		if _, err := out.WriteToUDP([]byte{1}, in.LocalAddr().(*net.UDPAddr)); err != nil {
+			t.Fatal(err)
+		}
+		in.SetReadDeadline(time.Now().Add(300 * time.Millisecond))
+		_, err := in.Read(make([]byte, 1))
+		return err == nil
+	})
 }
 
 func named(d []byte) string {
