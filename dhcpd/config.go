@@ -33,8 +33,8 @@ type Route struct {
 }
 
 // Reservation keeps an address, options or both for one client. The client is
-// told by exactly one of ClientID, MAC and Port, which are looked at in this
-// order when several reservations fit.
+// told by one of ClientID, MAC, Port and, where none of these is set, Hostname,
+// which are looked at in this order when several reservations fit.
 type Reservation struct {
 	MAC      net.HardwareAddr // chaddr, whatever client identifier comes with it
 	ClientID []byte           // option 61, with its type byte
@@ -124,6 +124,16 @@ type SegmentConfig struct {
 	SubnetSelection bool
 	// RapidCommit answers a DISCOVER that has option 80 by an ACK (RFC 4039).
 	RapidCommit bool
+	// BOOTP answers clients without option 53 (RFC 951), from reservations only.
+	BOOTP bool
+	// Probe is how long an answer to a conflict probe is waited for, before an
+	// address is offered that the client did not have before (RFC 2131 section
+	// 2.2); 0: no probing. Server.ProbeWith gives the way to ask.
+	Probe time.Duration
+
+	// NextServer and BootFile are siaddr and the file field of replies.
+	NextServer netip.Addr
+	BootFile   string
 
 	OfferHold   time.Duration // how long an offer is held; 0: 2 min
 	DeclineHold time.Duration // how long a declined address is left alone; 0: 10 min

@@ -17,13 +17,17 @@ const (
 	EventExhausted                  // a subnet has no address left
 	EventFailed                     // leases could not be made durable; nobody was told that he has one
 	EventRecovered                  // the store works again
+	EventPoolHigh                   // nine tenths of a pool are in use
+	EventConflict                   // a probed address is in use by somebody without a lease
+	EventPortFull                   // the clients of a port may not have another lease
 	EventClock                      // the wall clock was set; the stored times follow
 	eventKinds
 )
 
 var eventNames = [eventKinds]string{
 	"bound", "renewed", "released", "expired", "refused", "declined", "reservation_in_use",
-	"reservation_blocked", "pool_exhausted", "store_failed", "store_recovered", "clock_set",
+	"reservation_blocked", "pool_exhausted", "store_failed", "store_recovered",
+	"pool_high", "address_in_use", "port_full", "clock_set",
 }
 
 // String is the kind's word in JSON.

@@ -46,6 +46,12 @@ type Lease struct {
 	Port     string // the local port it was last seen on
 	Relay    string // option 82 of the last request that came through a relay, raw bytes
 
+	// Of DHCPv6: ClientID is the DUID, IAID the identity association, and
+	// PrefixLen the length of a delegated prefix, whose address is IP; 0: IP is
+	// an address.
+	IAID      uint32
+	PrefixLen uint8
+
 	// VTEP is the remote VTEP that the client was last seen behind; zero for a
 	// local one. It is not stored.
 	VTEP netip.Addr

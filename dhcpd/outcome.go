@@ -21,6 +21,9 @@ type Request struct {
 	// the address of the remote VTEP (zero for a local client).
 	Port string
 	VTEP netip.Addr
+
+	// MaxLeases is how many leases the clients of Port may have; 0: any number.
+	MaxLeases int
 }
 
 // Reply is one message to a client or a relay.
@@ -48,6 +51,8 @@ const (
 	Answered Outcome = iota
 	// Pending: the reply follows once the lease is durable.
 	Pending
+	// Probing: the offer follows once nobody has claimed the address.
+	Probing
 	// Duplicate: the same request again while its lease is on the way to the
 	// disk; the one answer serves both.
 	Duplicate
@@ -62,9 +67,10 @@ const (
 	IgnoredSubnet      // no subnet for this relay or address
 	IgnoredAddress     // the message lacks the address that it is about, or it is not the client's
 
-	NoLease // the pool is empty
-	Busy    // more leases on their way to the disk than the service takes
-	Stopped // the segment or the service was shut down
+	NoLease  // the pool is empty
+	PortFull // the clients of the port have as many leases as they may
+	Busy     // more leases on their way to the disk than the service takes
+	Stopped  // the segment or the service was shut down
 
 	outcomeCount
 )
@@ -75,6 +81,7 @@ const Outcomes = int(outcomeCount)
 var outcomeNames = [Outcomes]string{
 	Answered:           "answered",
 	Pending:            "pending",
+	Probing:            "probing",
 	Duplicate:          "duplicate",
 	Malformed:          "malformed",
 	IgnoredBOOTP:       "ignored_bootp",
@@ -84,6 +91,7 @@ var outcomeNames = [Outcomes]string{
 	IgnoredSubnet:      "ignored_subnet",
 	IgnoredAddress:     "ignored_address",
 	NoLease:            "no_lease",
+	PortFull:           "port_full",
 	Busy:               "busy",
 	Stopped:            "stopped",
 }

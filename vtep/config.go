@@ -111,7 +111,9 @@ type SegmentConfig struct {
 	Ageing     time.Duration // of learned MACs; 0 = DefaultAgeing, negative = never
 	MaxMACs    int           // learned MACs at most; 0 = DefaultMaxMACs, negative = no limit
 	FDB        []StaticEntry
-	DHCP       *DHCPConfig // nil = no DHCP in this segment
+	DHCP       *DHCPConfig  // nil = no DHCP in this segment
+	DHCP6      *DHCP6Config // nil = no DHCPv6 in this segment
+	RA         *RAConfig    // nil = no router advertisements
 }
 
 // StaticEntry binds a MAC for good: to the remote VTEP Dst, or to the local port
@@ -131,7 +133,12 @@ type PortConfig struct {
 	MAC      net.HardwareAddr // hardware address of the kernel side; nil = the kernel's choice
 	Isolated bool             // exchanges no frames with other isolated ports
 	MaxMACs  int              // learned MACs at most; 0 = the segment's limit
-	Device   tap.Device       // opened elsewhere; nil = by Config.OpenTAP. The VTEP closes it, also where it cannot be attached
+
+	MaxLeases    int  // DHCP leases of the clients behind it, IPv4 and IPv6 each; 0 = no limit
+	DHCPRate     int  // DHCP messages a second that are served; 0 = no limit
+	DHCPCheckMAC bool // the DHCP client must be the frame's source (relayed messages aside)
+
+	Device tap.Device // opened elsewhere; nil = by Config.OpenTAP. The VTEP closes it, also where it cannot be attached
 }
 
 // Errors to be told apart by errors.Is; the text around them says on what.

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net/netip"
+	"time"
 
 	"github.com/uvtep/uvtep/dhcpd"
 	"github.com/uvtep/uvtep/encap"
@@ -19,6 +20,31 @@ const dhcpServerPort = 67
 type DHCPConfig struct {
 	Server     dhcpd.SegmentConfig
 	ServeLocal bool // only clients behind this VTEP's own ports are served
+}
+
+// DHCP6Config asks for a DHCPv6 service in a segment. Its address answers
+// neighbour solicitations and ping there.
+type DHCP6Config struct {
+	Server     dhcpd.SegmentConfig6
+	ServeLocal bool // only clients behind this VTEP's own ports are served
+}
+
+// RAConfig asks for router advertisements in a segment (RFC 4861 section 6.2).
+type RAConfig struct {
+	Managed, Other bool       // the M and the O flag
+	Prefixes       []RAPrefix // option 3
+	DNS            []netip.Addr
+	Search         []string
+	MTU            int           // option 5; 0 = the segment's, negative = not sent
+	Lifetime       time.Duration // as a default router; 0 = not one
+	Interval       time.Duration // longest time between two; 0 = 10 min
+}
+
+// RAPrefix is a prefix that is announced.
+type RAPrefix struct {
+	Prefix             netip.Prefix
+	OnLink, Autonomous bool          // the L and the A flag
+	Valid, Preferred   time.Duration // 0 = 30 days and 7 days
 }
 
 // service is a segment's own station: the server's address, which answers ARP,
