@@ -42,6 +42,9 @@ type Reservation struct {
 	IP       netip.Addr       // zero: any address of the pool
 	Hostname string           // option 12
 	Options  []Option         // before those of classes and of the subnet
+
+	NextServer netip.Addr // siaddr and the file field, before those of classes
+	BootFile   string     // and of the segment; zero: theirs
 }
 
 // Names says whether the lease is that of the reservation's client.
@@ -94,6 +97,9 @@ type Class struct {
 	Value   string
 	Arch    uint16
 	Options []Option
+
+	NextServer netip.Addr // siaddr and the file field, before those of the
+	BootFile   string     // segment; zero: its own
 }
 
 // SegmentConfig is the DHCP service of one segment.
