@@ -23,9 +23,11 @@ type job struct {
 	old    *binding // the client's former address, given up by this change
 	oldSeq uint64
 
+	six *job6 // of DHCPv6: has the changes in place of all the above
+
 	reply Reply
-	buf   *buffer
-	send  func(Reply)
+	buf   *buffer       // holds reply's payload; nil: nobody else's
+	send  func(Reply)   // nil: nobody waits
 	at    time.Duration // when it was queued
 
 	start, until time.Duration // the lease in the change, by the running clock
@@ -118,12 +120,7 @@ func (s *Service) commit() {
 	}
 	s.changes = s.changes[:0]
 	for i := range jobs {
-		if o := jobs[i].old; o != nil {
-			s.changes = append(s.changes, Change{
-				Segment: jobs[i].change.Segment, Delete: true, Lease: Lease{IP: toAddr(o.ip)},
-			})
-		}
-		s.changes = append(s.changes, jobs[i].change)
+		s.changes = jobs[i].appendChanges(s.changes)
 	}
 	began := s.elapsed()
 	err := s.cfg.Store.Commit(s.changes)
@@ -132,17 +129,36 @@ func (s *Service) commit() {
 	s.report(err, len(jobs))
 	for i := range jobs {
 		j := &jobs[i]
-		tell := j.server.finish(j, err)
+		if j.finish(err) && j.send != nil {
+			s.stats.answered(now - j.at)
+			j.send(j.reply)
+		}
 		if j.buf != nil {
-			if tell {
-				s.stats.answered(now - j.at)
-				j.send(j.reply)
-			}
 			buffers.Put(j.buf)
 		}
 	}
 	clear(s.changes)
 	s.giveBack(jobs)
+}
+
+// appendChanges appends what the job makes durable.
+func (j *job) appendChanges(to []Change) []Change {
+	if j.six != nil {
+		return j.six.appendChanges(to)
+	}
+	if o := j.old; o != nil {
+		to = append(to, Change{Segment: j.change.Segment, Delete: true, Lease: Lease{IP: toAddr(o.ip)}})
+	}
+	return append(to, j.change)
+}
+
+// finish tells the job's server what became of the changes. It says whether
+// the client that waits for them is to be told.
+func (j *job) finish(err error) (tell bool) {
+	if j.six != nil {
+		return j.six.server.finish(j.six, err)
+	}
+	return j.server.finish(j, err)
 }
 
 // report says once that the store fails and once that it works again.
@@ -240,6 +256,9 @@ func (s *Service) followClock() {
 		s.cfg.Events(Event{Time: s.wall(), Kind: EventClock, Detail: step.String()})
 	}
 	for _, srv := range s.all() {
+		srv.restamp()
+	}
+	for _, srv := range s.all6() {
 		srv.restamp()
 	}
 }

@@ -42,3 +42,12 @@ func (s *Server6) Stats() Stats { return Stats{} }
 
 // Validate says all that is wrong with a configuration.
 func (c SegmentConfig6) Validate() []Fault { return nil }
+
+// all6 is every server of DHCPv6, by segment.
+func (s *Service) all6() []*Server6 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return bySegment(s.servers6)
+}
+
+func (s *Server6) close(removed bool) {}

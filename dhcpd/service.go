@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -57,8 +58,9 @@ type Service struct {
 	cfg     Config
 	elapsed func() time.Duration
 
-	mu      sync.Mutex // held while segments come and go, never while serving
-	servers map[uint32]*Server
+	mu       sync.Mutex // held while segments come and go, never while serving
+	servers  map[uint32]*Server
+	servers6 map[uint32]*Server6
 
 	queue
 	stats commitStats
@@ -78,7 +80,7 @@ func NewService(cfg Config) (*Service, error) {
 		cfg.Clock = time.Now
 	}
 	start := cfg.Clock()
-	s := &Service{cfg: cfg, servers: map[uint32]*Server{}, elapsed: cfg.Elapsed}
+	s := &Service{cfg: cfg, servers: map[uint32]*Server{}, servers6: map[uint32]*Server6{}, elapsed: cfg.Elapsed}
 	if s.elapsed == nil {
 		s.elapsed = func() time.Duration { return cfg.Clock().Sub(start) }
 	}
@@ -143,11 +145,15 @@ func (s *Service) Server(segment uint32) *Server {
 func (s *Service) all() []*Server {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	out := make([]*Server, 0, len(s.servers))
-	for _, srv := range s.servers {
-		out = append(out, srv)
+	return bySegment(s.servers)
+}
+
+// bySegment is the values of a map in the order of its keys.
+func bySegment[T any](m map[uint32]T) []T {
+	out := make([]T, 0, len(m))
+	for _, segment := range slices.Sorted(maps.Keys(m)) {
+		out = append(out, m[segment])
 	}
-	slices.SortFunc(out, func(a, b *Server) int { return int(a.segment) - int(b.segment) })
 	return out
 }
 
@@ -162,6 +168,9 @@ func (s *Service) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			s.stop()
 			for _, srv := range s.all() {
+				srv.close(false)
+			}
+			for _, srv := range s.all6() {
 				srv.close(false)
 			}
 			s.commit()
