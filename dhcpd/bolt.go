@@ -20,13 +20,15 @@ import (
 )
 
 // The file: bucket "meta" says what it is, bucket "leases" has a bucket per
-// segment (VNI, big endian) with a record per address (IPv4, big endian).
+// segment (VNI, big endian) with a record per lease of IPv4, by its key, and
+// bucket "leases6" the same for IPv6. Programs that know no leases6 keep it.
 var (
-	bucketMeta   = []byte("meta")
-	bucketLeases = []byte("leases")
-	keyFormat    = []byte("format")
-	keyVersion   = []byte("version")
-	valueFormat  = []byte("uvtep dhcp leases")
+	bucketMeta    = []byte("meta")
+	bucketLeases  = []byte("leases")
+	bucketLeases6 = []byte("leases6")
+	keyFormat     = []byte("format")
+	keyVersion    = []byte("version")
+	valueFormat   = []byte("uvtep dhcp leases")
 )
 
 const (
@@ -249,18 +251,29 @@ func guard(path string, f func() error) (err error) {
 }
 
 func (s *boltStore) Load(segment uint32, each func(Lease) error) error {
+	return s.load(bucketLeases, keyLen4, segment, each)
+}
+
+func (s *boltStore) Load6(segment uint32, each func(Lease) error) error {
+	return s.load(bucketLeases6, keyLen6, segment, each)
+}
+
+func (s *boltStore) load(family []byte, keyLen int, segment uint32, each func(Lease) error) error {
 	return guard(s.path, func() error {
 		return s.db.View(func(tx *bolt.Tx) error {
 			key := put4(segment)
-			b := tx.Bucket(bucketLeases).Bucket(key[:])
+			b := tx.Bucket(family)
+			if b != nil {
+				b = b.Bucket(key[:])
+			}
 			if b == nil {
 				return nil
 			}
 			return b.ForEach(func(k, v []byte) error {
-				if len(k) != 4 {
-					return s.damaged(segment, errLeaseShort)
+				if len(k) != keyLen {
+					return s.damaged(segment, errLeaseKey)
 				}
-				l, err := decodeLease(segment, binary.BigEndian.Uint32(k), v)
+				l, err := decodeLease(segment, k, v)
 				if errors.Is(err, errLeaseVersion) {
 					return &StoreError{Path: s.path, Kind: ErrStoreNewer, Err: err}
 				}
@@ -291,7 +304,11 @@ func (s *boltStore) Commit(changes []Change) error {
 		if x.Segment != y.Segment {
 			return int(x.Segment) - int(y.Segment)
 		}
-		return x.Lease.IP.Compare(y.Lease.IP)
+		// IPv4 comes first: an address without a prefix is the shorter one.
+		if c := x.Lease.IP.Compare(y.Lease.IP); c != 0 {
+			return c
+		}
+		return int(x.Lease.PrefixLen) - int(y.Lease.PrefixLen)
 	})
 	s.arena = s.arena[:0]
 	err := guard(s.path, func() error {
@@ -307,26 +324,26 @@ func (s *boltStore) write(tx *bolt.Tx, changes []Change) error {
 	var (
 		bucket  *bolt.Bucket
 		segment uint32
+		four    bool
 	)
 	for i, at := range s.order {
 		c := &changes[at]
 		if i+1 < len(s.order) {
-			if next := &changes[s.order[i+1]]; next.Segment == c.Segment && next.Lease.IP == c.Lease.IP {
+			next := &changes[s.order[i+1]]
+			if next.Segment == c.Segment && next.Lease.IP == c.Lease.IP && next.Lease.PrefixLen == c.Lease.PrefixLen {
 				continue
 			}
 		}
-		if bucket == nil || c.Segment != segment {
+		if bucket == nil || c.Segment != segment || c.Lease.IP.Is4() != four {
+			segment, four = c.Segment, c.Lease.IP.Is4()
 			var err error
-			key := put4(c.Segment)
-			if bucket, err = tx.Bucket(bucketLeases).CreateBucketIfNotExists(key[:]); err != nil {
+			if bucket, err = segmentBucket(tx, segment, four); err != nil {
 				return err
 			}
-			segment = c.Segment
 		}
-		ip := toU32(c.Lease.IP)
-		key := put4(ip)
+		key := keyOf(&c.Lease)
 		if c.Delete {
-			if err := bucket.Delete(key[:]); err != nil {
+			if err := bucket.Delete(key.bytes()); err != nil {
 				return err
 			}
 			continue
@@ -335,11 +352,24 @@ func (s *boltStore) write(tx *bolt.Tx, changes []Change) error {
 		// arena leaves earlier values where they are.
 		from := len(s.arena)
 		s.arena = appendLease(s.arena, c.Segment, &c.Lease)
-		if err := bucket.Put(key[:], s.arena[from:len(s.arena):len(s.arena)]); err != nil {
+		if err := bucket.Put(key.bytes(), s.arena[from:len(s.arena):len(s.arena)]); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// segmentBucket is where the leases of a segment go; it is made if need be.
+func segmentBucket(tx *bolt.Tx, segment uint32, four bool) (*bolt.Bucket, error) {
+	key := put4(segment)
+	if four {
+		return tx.Bucket(bucketLeases).CreateBucketIfNotExists(key[:])
+	}
+	family, err := tx.CreateBucketIfNotExists(bucketLeases6)
+	if err != nil {
+		return nil, err
+	}
+	return family.CreateBucketIfNotExists(key[:])
 }
 
 func (s *boltStore) Close() error { return s.db.Close() }

@@ -2,7 +2,9 @@ package dhcpd
 
 import (
 	"bytes"
+	"encoding/binary"
 	"math"
+	"net/netip"
 	"testing"
 	"time"
 
@@ -96,23 +98,58 @@ func FuzzLease(f *testing.F) {
 	f.Add(uint32(1), uint32(0), append(whole[:leaseHeader:leaseHeader], 1, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1), true) // a length of 2^64-1
 	f.Add(uint32(1), uint32(0), append(whole[:leaseHeader:leaseHeader], 99, 1, 0), true)                                                   // a field of the future and no client
 	f.Fuzz(func(t *testing.T, segment, ip uint32, b []byte, sum bool) {
+		key := put4(ip)
 		if sum { // let the fuzzer get past the checksum
-			s := leaseSum(segment, ip, b)
-			b = append(bytes.Clone(b), byte(s>>24), byte(s>>16), byte(s>>8), byte(s))
+			b = summed(segment, key[:], b)
 		}
-		l, err := decodeLease(segment, ip, b)
-		if err != nil {
-			return
-		}
-		again, err := decodeLease(segment, ip, appendLease(nil, segment, &l))
-		if err != nil || again != l {
-			t.Errorf("%+v became %+v, %v", l, again, err)
-		}
-		if _, err := decodeLease(segment+1, ip, b); err == nil {
-			t.Error("the record is good in another segment, too")
-		}
-		if l.key() == "" || l.Start.After(time.UnixMilli(math.MaxInt64)) {
-			t.Errorf("lease %+v", l)
-		}
+		checkRecord(t, segment, key[:], b)
 	})
+}
+
+// FuzzLease6 is FuzzLease for leases of IPv6.
+func FuzzLease6(f *testing.F) {
+	l := Lease{
+		IP: netip.MustParseAddr("2001:db8:200:ff00::"), PrefixLen: 56, State: StateBound, HType: 1, CHAddr: "\x02\x00\x00\x00\x00\x01",
+		ClientID: "\x00\x03\x00\x01\x02\x00\x00\x00\x00\x01", IAID: 7, Hostname: "web1", Port: "tap0", Relay: "\x00\x12",
+	}
+	key := keyOf(&l)
+	whole := appendLease(nil, 1, &l)
+	f.Add(uint32(1), key.bytes(), whole, false)                                                           // a prefix
+	f.Add(uint32(1), key.bytes()[:16], whole, false)                                                      // its key cut short
+	f.Add(uint32(1), append(bytes.Repeat([]byte{0xff}, 16), 56), whole[:len(whole)-4], true)              // host bits
+	f.Add(uint32(1), append(bytes.Clone(key.bytes()[:16]), 128), whole[:len(whole)-4], true)              // an address as a prefix
+	f.Add(uint32(1), append(bytes.Clone(key.bytes()[:16]), 0), whole[:len(whole)-4], true)                // an address
+	f.Add(uint32(1), key.bytes(), append(whole[:len(whole)-10:len(whole)-10], tagIAID, 3, 0, 0, 0), true) // half an IAID
+	f.Add(uint32(1), key.bytes(), append(whole[:leaseHeader:leaseHeader], 1, 1, 0), true)                 // no DUID
+	f.Fuzz(func(t *testing.T, segment uint32, key, b []byte, sum bool) {
+		if sum {
+			b = summed(segment, key, b)
+		}
+		checkRecord(t, segment, key, b)
+	})
+}
+
+// summed is a record with its checksum.
+func summed(segment uint32, key, b []byte) []byte {
+	return binary.BigEndian.AppendUint32(bytes.Clone(b), leaseSum(segment, key, b))
+}
+
+func checkRecord(t *testing.T, segment uint32, key, b []byte) {
+	l, err := decodeLease(segment, key, b)
+	if err != nil {
+		return
+	}
+	if k := keyOf(&l); !bytes.Equal(k.bytes(), key) {
+		t.Errorf("%+v goes to %x, and was found at %x", l, k.bytes(), key)
+	}
+	again, err := decodeLease(segment, key, appendLease(nil, segment, &l))
+	if err != nil || again != l {
+		t.Errorf("%+v became %+v, %v", l, again, err)
+	}
+	if _, err := decodeLease(segment+1, key, b); err == nil {
+		t.Error("the record is good in another segment, too")
+	}
+	if l.key() == "" || l.Start.After(time.UnixMilli(math.MaxInt64)) {
+		t.Errorf("lease %+v", l)
+	}
 }

@@ -64,6 +64,14 @@ type Lease struct {
 // HardwareAddr is CHAddr as the net package has it.
 func (l Lease) HardwareAddr() net.HardwareAddr { return net.HardwareAddr(l.CHAddr) }
 
+// prefix is what the lease is of: PrefixLen bits of IP, or the whole address.
+func (l Lease) prefix() netip.Prefix {
+	if l.PrefixLen == 0 {
+		return netip.PrefixFrom(l.IP, l.IP.BitLen())
+	}
+	return netip.PrefixFrom(l.IP, int(l.PrefixLen))
+}
+
 // key is the client's identity, as message.appendKey makes it.
 func (l Lease) key() string {
 	if l.ClientID != "" {

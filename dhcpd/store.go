@@ -3,6 +3,9 @@ package dhcpd
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
 	"sync"
 )
 
@@ -11,15 +14,19 @@ import (
 type Change struct {
 	Segment uint32
 	Delete  bool
-	Lease   Lease // of a deletion only IP counts
+	Lease   Lease // of a deletion only IP and PrefixLen count
 }
 
-// Store keeps leases over restarts. A service calls Commit from one goroutine;
-// Load may run beside it.
+// Store keeps leases over restarts, those of DHCPv4 and those of DHCPv6 apart.
+// A service calls Commit from one goroutine; Load and Load6 may run beside it.
 type Store interface {
-	// Load calls each for every lease of a segment, in any order, until each
-	// returns an error, which Load returns. Lease.VTEP need not be kept.
+	// Load calls each for every lease of IPv4 that a segment has, in any order,
+	// until each returns an error, which Load returns. Lease.VTEP need not be
+	// kept.
 	Load(segment uint32, each func(Lease) error) error
+	// Load6 is Load for the leases of IPv6. An address and a prefix that begins
+	// with it are two leases.
+	Load6(segment uint32, each func(Lease) error) error
 	// Commit makes all changes durable, in their order, or none: when it
 	// returns nil they survive the loss of power. It may not keep the slice.
 	Commit(changes []Change) error
@@ -65,20 +72,31 @@ func (e *StoreError) Unwrap() []error {
 
 // MemoryStore is a store that lasts as long as the process, for a segment
 // without a state directory and for tests.
-func MemoryStore() Store { return &memoryStore{segments: map[uint32]map[uint32]Lease{}} }
+func MemoryStore() Store {
+	return &memoryStore{four: map[uint32]map[uint32]Lease{}, six: map[uint32]map[netip.Prefix]Lease{}}
+}
 
 type memoryStore struct {
-	mu       sync.Mutex
-	segments map[uint32]map[uint32]Lease
+	mu   sync.Mutex
+	four map[uint32]map[uint32]Lease
+	six  map[uint32]map[netip.Prefix]Lease
 }
 
 func (m *memoryStore) Load(segment uint32, each func(Lease) error) error {
 	m.mu.Lock()
-	all := make([]Lease, 0, len(m.segments[segment]))
-	for _, l := range m.segments[segment] {
-		all = append(all, l)
-	}
+	all := slices.Collect(maps.Values(m.four[segment]))
 	m.mu.Unlock()
+	return forEach(all, each)
+}
+
+func (m *memoryStore) Load6(segment uint32, each func(Lease) error) error {
+	m.mu.Lock()
+	all := slices.Collect(maps.Values(m.six[segment]))
+	m.mu.Unlock()
+	return forEach(all, each)
+}
+
+func forEach(all []Lease, each func(Lease) error) error {
 	for _, l := range all {
 		if err := each(l); err != nil {
 			return err
@@ -92,18 +110,25 @@ func (m *memoryStore) Commit(changes []Change) error {
 	defer m.mu.Unlock()
 	for i := range changes {
 		c := &changes[i]
-		seg := m.segments[c.Segment]
-		if c.Delete {
-			delete(seg, toU32(c.Lease.IP))
-			continue
+		if c.Lease.IP.Is4() {
+			change(m.four, c, toU32(c.Lease.IP))
+		} else {
+			change(m.six, c, c.Lease.prefix())
 		}
-		if seg == nil {
-			seg = map[uint32]Lease{}
-			m.segments[c.Segment] = seg
-		}
-		seg[toU32(c.Lease.IP)] = c.Lease
 	}
 	return nil
+}
+
+// change makes one change to the leases of a family.
+func change[K comparable](segments map[uint32]map[K]Lease, c *Change, key K) {
+	if c.Delete {
+		delete(segments[c.Segment], key)
+		return
+	}
+	if segments[c.Segment] == nil {
+		segments[c.Segment] = map[K]Lease{}
+	}
+	segments[c.Segment][key] = c.Lease
 }
 
 func (m *memoryStore) Close() error { return nil }

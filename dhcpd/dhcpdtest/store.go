@@ -80,6 +80,11 @@ func (s *Store) Load(segment uint32, each func(dhcpd.Lease) error) error {
 	return s.Under.Load(segment, each)
 }
 
+// Load6 implements dhcpd.Store.
+func (s *Store) Load6(segment uint32, each func(dhcpd.Lease) error) error {
+	return s.Under.Load6(segment, each)
+}
+
 // Commit implements dhcpd.Store.
 func (s *Store) Commit(changes []dhcpd.Change) error {
 	s.mu.Lock()

@@ -55,6 +55,14 @@ func (s *leaseStore) Load(segment uint32, each func(dhcpd.Lease) error) error {
 	return store.Load(segment, each)
 }
 
+func (s *leaseStore) Load6(segment uint32, each func(dhcpd.Lease) error) error {
+	store, err := s.open()
+	if err != nil {
+		return err
+	}
+	return store.Load6(segment, each)
+}
+
 func (s *leaseStore) Commit(changes []dhcpd.Change) error {
 	store, err := s.open()
 	if err != nil {
