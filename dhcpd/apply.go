@@ -15,12 +15,8 @@ func (s *Server) apply(cfg SegmentConfig) error {
 		return fmt.Errorf("dhcp of segment %d: %w", s.segment, f[0])
 	}
 	cfg = cfg.withDefaults()
-	own := RelaySubnet{
-		Subnet: cfg.Subnet, Ranges: cfg.Ranges, Gateway: cfg.Gateway, DNS: cfg.DNS, Domain: cfg.Domain, MTU: cfg.MTU,
-		Routes: cfg.Routes, Options: cfg.Options, Lease: cfg.Lease, T1: cfg.T1, T2: cfg.T2,
-	}
 	var nets []*network
-	for _, r := range append([]RelaySubnet{own}, cfg.Relays...) {
+	for _, r := range append([]RelaySubnet{cfg.own()}, cfg.Relays...) {
 		nets = append(nets, newNetwork(&r, cfg.Server))
 	}
 	for _, r := range cfg.Hosts {
@@ -110,7 +106,8 @@ func rivalOf(nets []*network, h *host) *host {
 }
 
 func newHost(r Reservation) *host {
-	h := &host{Reservation: r, ip: toU32(r.IP), opts: newOptionList(r.Options)}
+	h := &host{Reservation: r, ip: toU32(r.IP)}
+	h.opts, h.boot = newBoot(newOptionList(r.Options), r.NextServer, r.BootFile)
 	if _, given := h.opts.get(optHostname); r.Hostname != "" && !given {
 		h.opts = append(h.opts, Option{Code: optHostname, Data: []byte(r.Hostname)})
 	}

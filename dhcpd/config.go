@@ -3,6 +3,7 @@ package dhcpd
 import (
 	"net"
 	"net/netip"
+	"strings"
 	"time"
 )
 
@@ -13,6 +14,15 @@ const (
 	DefaultDeclineHold = 10 * time.Minute
 	DefaultMaxOffers   = 16384
 )
+
+// own is the segment's own subnet.
+func (c *SegmentConfig) own() RelaySubnet {
+	return RelaySubnet{
+		Subnet: c.Subnet, Ranges: c.Ranges, Gateway: c.Gateway, DNS: c.DNS, Domain: c.Domain, MTU: c.MTU,
+		Routes: c.Routes, Options: c.Options, Lease: c.Lease, T1: c.T1, T2: c.T2,
+		NextServer: c.NextServer, BootFile: c.BootFile,
+	}
+}
 
 // Option is an option for clients: its value as it goes on the wire, of any
 // length; more than 255 bytes are split as RFC 3396 says.
@@ -43,8 +53,8 @@ type Reservation struct {
 	Hostname string           // option 12
 	Options  []Option         // before those of classes and of the subnet
 
-	NextServer netip.Addr // siaddr and the file field, before those of classes
-	BootFile   string     // and of the segment; zero: theirs
+	NextServer netip.Addr // siaddr and, where Options has none, option 66
+	BootFile   string     // the file field and, where Options has none, option 67
 }
 
 // Names says whether the lease is that of the reservation's client.
@@ -54,8 +64,10 @@ func (r Reservation) Names(l Lease) bool {
 		return l.ClientID == string(r.ClientID)
 	case len(r.MAC) > 0:
 		return l.HType == htypeEthernet && l.CHAddr == string(r.MAC)
+	case r.Port != "":
+		return l.Port == r.Port && !l.VTEP.IsValid()
 	}
-	return l.Port == r.Port && !l.VTEP.IsValid()
+	return r.Hostname != "" && strings.EqualFold(l.Hostname, r.Hostname)
 }
 
 // RelaySubnet is a further subnet, for clients behind a relay in it. It
@@ -71,6 +83,8 @@ type RelaySubnet struct {
 	Routes        []Route
 	Options       []Option
 	Lease, T1, T2 time.Duration
+	NextServer    netip.Addr // as a Reservation's
+	BootFile      string
 }
 
 // ClassMatch says what of a client's message a Class looks at.
@@ -98,8 +112,8 @@ type Class struct {
 	Arch    uint16
 	Options []Option
 
-	NextServer netip.Addr // siaddr and the file field, before those of the
-	BootFile   string     // segment; zero: its own
+	NextServer netip.Addr // as a Reservation's
+	BootFile   string
 }
 
 // SegmentConfig is the DHCP service of one segment.
@@ -137,7 +151,10 @@ type SegmentConfig struct {
 	// 2.2); 0: no probing. Server.ProbeWith gives the way to ask.
 	Probe time.Duration
 
-	// NextServer and BootFile are siaddr and the file field of replies.
+	// NextServer is siaddr of replies to the segment's own subnet and, where
+	// Options has none, option 66; BootFile likewise the file field and option
+	// 67. Those of the client's reservation come before those of its classes,
+	// and those before these.
 	NextServer netip.Addr
 	BootFile   string
 

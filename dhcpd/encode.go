@@ -2,7 +2,6 @@ package dhcpd
 
 import (
 	"encoding/binary"
-	"net/netip"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
 )
@@ -133,6 +132,9 @@ func (e *encoder) parameters(a *answer, w *what) {
 	if w.rapid {
 		e.put(optRapidCommit, nil)
 	}
+	if len(m.machine) == machineIDLen && m.boots() {
+		e.put(optMachineID, m.machine) // RFC 4578 section 2.3
+	}
 	if len(m.fqdn) >= 3 {
 		var room [512]byte
 		e.put(optFQDN, appendFQDN(room[:0], m.fqdn, w.name, w.domain))
@@ -172,12 +174,12 @@ func (e *encoder) parameters(a *answer, w *what) {
 		}
 		e.option(a, code)
 	}
-	boot := m.pxe()
-	a.extra(func(code uint8, always bool) {
-		switch code {
-		case optVendorInfo, optVendorClass, optTFTPServer, optBootfile:
-			always = always || boot // network boot ROMs take what they did not ask for
+	if m.boots() { // network boot ROMs take what they did not ask for
+		for _, code := range [...]uint8{optVendorClass, optVendorInfo, optTFTPServer, optBootfile} {
+			e.option(a, code)
 		}
+	}
+	a.extra(func(code uint8, always bool) {
 		if always {
 			e.option(a, code)
 		}
@@ -259,16 +261,12 @@ func appendOption(b []byte, code uint8, data []byte) []byte {
 // bootFields gives a network boot client its server and file where BOOTP has
 // them, for ROMs that look only there, unless options took the room.
 func (e *encoder) bootFields(a *answer) {
-	if d := a.option(optTFTPServer); len(d) > 0 {
-		if len(d) < snameLen && len(e.sname) == 0 {
-			copy(e.b[snameAt:snameAt+snameLen], d)
-		}
-		if ip, err := netip.ParseAddr(string(d)); err == nil && ip.Is4() {
-			v := ip.As4()
-			copy(e.b[20:24], v[:])
-		}
+	to := a.boot()
+	binary.BigEndian.PutUint32(e.b[20:], to.next)
+	if d := a.option(optTFTPServer); len(d) < snameLen && len(e.sname) == 0 {
+		copy(e.b[snameAt:snameAt+snameLen], d)
 	}
-	if d := a.option(optBootfile); len(d) > 0 && len(d) < fileLen && len(e.file) == 0 {
-		copy(e.b[fileAt:fileAt+fileLen], d)
+	if len(to.file) < fileLen && len(e.file) == 0 {
+		copy(e.b[fileAt:fileAt+fileLen], to.file)
 	}
 }

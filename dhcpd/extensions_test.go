@@ -1,12 +1,9 @@
 package dhcpd_test
 
 import (
-	"bytes"
 	"net/netip"
 	"strings"
 	"testing"
-
-	"github.com/insomniacslk/dhcp/dhcpv4"
 
 	"github.com/uvtep/uvtep/dhcpd"
 )
@@ -63,38 +60,6 @@ func TestAnFQDNIsAnsweredByWhatWasDone(t *testing.T) {
 	// Too short to be one.
 	if r := newWorld(t).must(offer, with(client(1).Discover(), 81, 0, 0)); r.opt[81] != nil {
 		t.Errorf("two bytes were answered by %x", r.opt[81])
-	}
-}
-
-func TestANetworkBootClientGetsItsFileByArchitecture(t *testing.T) {
-	w := newWorld(t, func(c *dhcpd.SegmentConfig) {
-		c.Classes = []dhcpd.Class{
-			{Match: dhcpd.MatchUser, Value: "iPXE", Options: []dhcpd.Option{{Code: 67, Data: []byte("http://boot.blue/menu")}}},
-			{Match: dhcpd.MatchArch, Arch: 7, Options: []dhcpd.Option{{Code: 67, Data: []byte("grub.efi")}}},
-			{Match: dhcpd.MatchVendor, Value: "PXEClient", Options: []dhcpd.Option{
-				{Code: 66, Data: []byte("192.168.100.9")}, {Code: 67, Data: []byte("pxelinux.0")}, {Code: 60, Data: []byte("PXEClient")},
-			}},
-		}
-	})
-	pxe := func(m *dhcpv4.DHCPv4) { m.Options[60] = []byte("PXEClient:Arch:00000:UNDI:002001") }
-	for name, tt := range map[string]struct {
-		edit func(m *dhcpv4.DHCPv4)
-		file string
-	}{
-		"BIOS":                        {pxe, "pxelinux.0"},
-		"UEFI":                        {func(m *dhcpv4.DHCPv4) { pxe(m); m.Options[93] = []byte{0, 7} }, "grub.efi"},
-		"iPXE, user class as a list":  {func(m *dhcpv4.DHCPv4) { pxe(m); m.Options[77] = []byte("\x04iPXE") }, "http://boot.blue/menu"},
-		"iPXE, user class bare":       {func(m *dhcpv4.DHCPv4) { pxe(m); m.Options[77] = []byte("iPXE") }, "http://boot.blue/menu"},
-		"a client that does not boot": {func(m *dhcpv4.DHCPv4) {}, ""},
-	} {
-		r := w.must(offer, edit(client(1).Discover(), tt.edit))
-		file := string(bytes.TrimRight(r.dhcp.File, "\x00"))
-		if string(r.opt[67]) != tt.file || file != tt.file {
-			t.Errorf("%s: option 67 %q, file %q, want %q", name, r.opt[67], file, tt.file)
-		}
-		if boots := tt.file != ""; boots != r.dhcp.NextServerIP.Equal([]byte{192, 168, 100, 9}) || boots != (r.opt[60] != nil) {
-			t.Errorf("%s: siaddr %s, option 60 %q", name, r.dhcp.NextServerIP, r.opt[60])
-		}
 	}
 }
 

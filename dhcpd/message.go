@@ -1,6 +1,7 @@
 package dhcpd
 
 import (
+	"bytes"
 	"encoding/binary"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
@@ -17,7 +18,9 @@ const (
 	minReply   = 300 // shorter messages are dropped by old relays and clients
 	ipUDPLen   = 28  // option 57 counts the IP and UDP headers (RFC 2132 section 9.10)
 	minMaxSize = 576
-	cookie     = 0x63825363
+
+	machineIDLen = 17 // option 97: a type and a UUID (RFC 4578 section 2.3)
+	cookie       = 0x63825363
 
 	opRequest     = 1
 	opReply       = 2
@@ -58,6 +61,7 @@ const (
 	optFQDN         = 81
 	optRelay        = 82
 	optArch         = 93
+	optMachineID    = 97
 	optIPv6Only     = 108
 	optSubnetSelect = 118
 	optRoutes       = 121
@@ -95,6 +99,7 @@ type message struct {
 	vendor   []byte // option 60
 	user     []byte // option 77
 	arch     []byte // option 93
+	machine  []byte // option 97
 }
 
 // fixed holds the pieces of the options whose size the RFC fixes.
@@ -195,6 +200,8 @@ func (m *message) options(b []byte, f *fixed, needEnd bool) bool {
 			join(&m.user, data)
 		case optArch:
 			join(&m.arch, data)
+		case optMachineID:
+			join(&m.machine, data)
 		}
 	}
 	return !needEnd
@@ -303,8 +310,7 @@ func (m *message) broadcast() bool { return m.flags&flagBroadcast != 0 }
 
 func (m *message) hardware() []byte { return m.chaddr[:m.hlen] }
 
-// pxe tells a network boot client (PXE 2.1 section 2.2.1).
-func (m *message) pxe() bool {
-	const word = "PXEClient"
-	return len(m.vendor) >= len(word) && string(m.vendor[:len(word)]) == word
+// boots tells a network boot client: PXE 2.1 section 2.2.1, or UEFI's HTTP boot.
+func (m *message) boots() bool {
+	return bytes.HasPrefix(m.vendor, []byte("PXEClient")) || bytes.HasPrefix(m.vendor, []byte("HTTPClient"))
 }

@@ -1,9 +1,11 @@
 package dhcpd
 
 import (
+	"bytes"
 	"encoding/binary"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -16,7 +18,11 @@ type host struct {
 	live bool // made by Reserve, not the configuration's
 	ip   uint32
 	opts optionList
+	boot boot
 }
+
+// byName says that the client is told by its host name.
+func (r *Reservation) byName() bool { return len(r.ClientID) == 0 && len(r.MAC) == 0 && r.Port == "" }
 
 // network is one subnet of a segment: its settings, its pool and its bindings.
 // Every address of it has one home, told by settle: bound or held addresses
@@ -42,6 +48,7 @@ type network struct {
 	hostMAC  map[[6]byte]*host
 	hostID   map[string]*host
 	hostPort map[string]*host
+	hostName map[string]*host // by the name in lower case
 
 	// State.
 	byIP   map[uint32]*binding
@@ -68,7 +75,7 @@ func newNetwork(r *RelaySubnet, server netip.Addr) *network {
 		table:  newOptionTable(r),
 		domain: r.Domain, mtu: int(r.MTU),
 		hostIP: map[uint32]*host{}, hostMAC: map[[6]byte]*host{},
-		hostID: map[string]*host{}, hostPort: map[string]*host{},
+		hostID: map[string]*host{}, hostPort: map[string]*host{}, hostName: map[string]*host{},
 		byIP: map[uint32]*binding{}, byKey: map[string]*binding{}, offers: map[string]*binding{},
 	}
 	size := 0
@@ -92,7 +99,7 @@ func newStray() *network {
 	return &network{
 		fresh: newBitmap(0), table: &optionTable{},
 		hostIP: map[uint32]*host{}, hostMAC: map[[6]byte]*host{},
-		hostID: map[string]*host{}, hostPort: map[string]*host{},
+		hostID: map[string]*host{}, hostPort: map[string]*host{}, hostName: map[string]*host{},
 		byIP: map[uint32]*binding{}, byKey: map[string]*binding{}, offers: map[string]*binding{},
 	}
 }
@@ -146,8 +153,10 @@ func (n *network) addHost(h *host) {
 		n.hostID[string(h.ClientID)] = h
 	case len(h.MAC) == 6:
 		n.hostMAC[[6]byte(h.MAC)] = h
-	default:
+	case h.Port != "":
 		n.hostPort[h.Port] = h
+	default:
+		n.hostName[strings.ToLower(h.Hostname)] = h
 	}
 }
 
@@ -161,13 +170,16 @@ func (n *network) rival(h *host) *host {
 		return n.hostID[string(h.ClientID)]
 	case len(h.MAC) == 6:
 		return n.hostMAC[[6]byte(h.MAC)]
+	case h.Port != "":
+		return n.hostPort[h.Port]
 	}
-	return n.hostPort[h.Port]
+	return n.hostName[strings.ToLower(h.Hostname)]
 }
 
 // hostOf is the client's reservation, nil if it has none. A reservation by MAC
 // holds whatever client identifier comes with the MAC.
-func (n *network) hostOf(m *message, port string) *host {
+func (n *network) hostOf(c *call) *host {
+	m, port := c.m, c.req.Port
 	if len(n.hostID) > 0 && m.clientID != nil {
 		if h := n.hostID[string(m.clientID)]; h != nil {
 			return h
@@ -179,14 +191,41 @@ func (n *network) hostOf(m *message, port string) *host {
 		}
 	}
 	if len(n.hostPort) > 0 && port != "" {
-		return n.hostPort[port]
+		if h := n.hostPort[port]; h != nil {
+			return h
+		}
+	}
+	if len(n.hostName) > 0 {
+		return n.hostNamed(c)
+	}
+	return nil
+}
+
+// hostNamed is the reservation of the client's host name: of option 12, else of
+// the first label of option 81. A client that does not say its name again is who
+// it was when it got its address.
+func (n *network) hostNamed(c *call) *host {
+	for _, name := range [...][]byte{bytes.TrimRight(c.m.hostname, "\x00"), firstLabel(c.m.fqdn)} {
+		if len(name) > 0 {
+			if h := n.hostName[string(bytes.ToLower(name))]; h != nil {
+				return h
+			}
+		}
+	}
+	if c.m.hostname != nil || c.m.fqdn != nil {
+		return nil
+	}
+	for _, b := range [...]*binding{n.offers[string(c.key)], n.byKey[string(c.key)]} {
+		if b != nil && b.hostname != "" {
+			return n.hostName[strings.ToLower(b.hostname)]
+		}
 	}
 	return nil
 }
 
 // shares says that a binding's client and the one that asks, whom the
-// reservation names, are one. For a reservation by port that takes the same
-// hardware, too: there may be two machines on a port.
+// reservation names, are one. For a reservation by port or by name that takes
+// the same hardware, too: there may be two machines on a port, or of a name.
 func (h *host) shares(b *binding, m *message) bool {
 	switch {
 	case len(h.ClientID) > 0:
@@ -293,7 +332,7 @@ func (n *network) sameAddresses(o *network) bool {
 func (n *network) adopt(o *network) {
 	was := n.hostIP
 	n.lease, n.times, n.table, n.domain, n.mtu = o.lease, o.times, o.table, o.domain, o.mtu
-	n.hostIP, n.hostMAC, n.hostID, n.hostPort = o.hostIP, o.hostMAC, o.hostID, o.hostPort
+	n.hostIP, n.hostMAC, n.hostID, n.hostPort, n.hostName = o.hostIP, o.hostMAC, o.hostID, o.hostPort, o.hostName
 	for ip := range was {
 		n.settle(ip)
 	}

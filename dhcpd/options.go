@@ -20,6 +20,7 @@ type optionTable struct {
 	codes []uint8 // what a client without a parameter list gets, ascending
 	// always are the codes that go out unasked.
 	always []uint8
+	boot   boot
 }
 
 // optionList is the few options of a host or a class.
@@ -32,6 +33,42 @@ func (l optionList) get(code uint8) ([]byte, bool) {
 		}
 	}
 	return nil, false
+}
+
+// boot is what the BOOTP fields tell: siaddr and file.
+type boot struct {
+	next  uint32
+	given bool   // next is said here, be it that it is not known
+	file  []byte // nil: not said here
+}
+
+// newBoot is what options 66 and 67 or, before them, a next server and a file
+// say, and the options with those two among them: a client may look at either
+// place, and both must tell the same.
+func newBoot(opts optionList, next netip.Addr, file string) (optionList, boot) {
+	var b boot
+	server, given := opts.get(optTFTPServer)
+	switch b.given = given || next.IsValid(); {
+	case next.IsValid():
+		b.next = toU32(next)
+		if !given {
+			opts = append(opts, Option{Code: optTFTPServer, Data: []byte(next.String())})
+		}
+	case given: // by its address, or by a name that the client has to look up
+		ip, _ := netip.ParseAddr(string(server))
+		b.next = toU32(ip)
+	}
+	name, given := opts.get(optBootfile)
+	switch {
+	case file != "" && !given:
+		opts = append(opts, Option{Code: optBootfile, Data: []byte(file)})
+		fallthrough
+	case file != "":
+		b.file = []byte(file)
+	case len(name) > 0:
+		b.file = name
+	}
+	return opts, b
 }
 
 // newOptionList copies options and makes sure that an empty value is not nil.
@@ -69,7 +106,9 @@ func newOptionTable(r *RelaySubnet) *optionTable {
 		routes := encodeRoutes(r.Routes, r.Gateway)
 		t.data[optRoutes], t.data[optRoutesMS] = routes, routes
 	}
-	for _, o := range newOptionList(r.Options) {
+	opts, boot := newBoot(newOptionList(r.Options), r.NextServer, r.BootFile)
+	t.boot = boot
+	for _, o := range opts {
 		t.data[o.Code] = o.Data
 		if o.Always {
 			t.always = append(t.always, o.Code)
@@ -130,12 +169,14 @@ type class struct {
 	value []byte
 	arch  uint16
 	opts  optionList
+	boot  boot
 }
 
 func newClasses(in []Class) []class {
 	out := make([]class, len(in))
 	for i, c := range in {
-		out[i] = class{match: c.Match, value: []byte(c.Value), arch: c.Arch, opts: newOptionList(c.Options)}
+		out[i] = class{match: c.Match, value: []byte(c.Value), arch: c.Arch}
+		out[i].opts, out[i].boot = newBoot(newOptionList(c.Options), c.NextServer, c.BootFile)
 	}
 	return out
 }
@@ -184,7 +225,7 @@ func circuitOf(relay string) []byte {
 type answer struct {
 	m       *message
 	table   *optionTable
-	host    optionList
+	host    *host // nil: the client has no reservation
 	classes []class
 	set     uint64 // which of the classes are the client's
 }
@@ -200,8 +241,10 @@ func (a *answer) classify(classes []class, circuit []byte) {
 
 // option is the value of an option for this client; nil when it has none.
 func (a *answer) option(code uint8) []byte {
-	if d, ok := a.host.get(code); ok {
-		return d
+	if a.host != nil {
+		if d, ok := a.host.opts.get(code); ok {
+			return d
+		}
 	}
 	if a.set != 0 {
 		for i := range a.classes {
@@ -218,8 +261,10 @@ func (a *answer) option(code uint8) []byte {
 // extra calls each for every option that the host or a class of the client's
 // brings, and for the subnet's that go out unasked.
 func (a *answer) extra(each func(code uint8, always bool)) {
-	for _, o := range a.host {
-		each(o.Code, o.Always)
+	if a.host != nil {
+		for _, o := range a.host.opts {
+			each(o.Code, o.Always)
+		}
 	}
 	for i := range a.classes {
 		if a.set>>i&1 != 0 {
@@ -230,6 +275,32 @@ func (a *answer) extra(each func(code uint8, always bool)) {
 	}
 	for _, code := range a.table.always {
 		each(code, true)
+	}
+}
+
+// boot is the client's server and file, of the host before a class before the
+// subnet.
+func (a *answer) boot() boot {
+	var b boot
+	if a.host != nil {
+		b = a.host.boot
+	}
+	for i := range a.classes {
+		if a.set>>i&1 != 0 {
+			b.fill(&a.classes[i].boot)
+		}
+	}
+	b.fill(&a.table.boot)
+	return b
+}
+
+// fill takes what is not said from elsewhere.
+func (b *boot) fill(o *boot) {
+	if !b.given {
+		b.next, b.given = o.next, o.given
+	}
+	if b.file == nil {
+		b.file = o.file
 	}
 }
 

@@ -107,7 +107,7 @@ func (s *Server) serve(c *call) Outcome {
 	if c.n = s.netFor(c.m); c.n == nil {
 		return IgnoredSubnet
 	}
-	c.h = c.n.hostOf(c.m, c.req.Port)
+	c.h = c.n.hostOf(c)
 	switch c.m.typ {
 	case dhcpv4.MessageTypeDiscover:
 		return s.discover(c)

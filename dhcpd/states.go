@@ -69,6 +69,8 @@ func (h *host) who() string {
 		return "port " + h.Port
 	case len(h.ClientID) > 0:
 		return "client id " + hexString(h.ClientID)
+	case h.Hostname != "":
+		return "host name " + h.Hostname
 	}
 	return "nobody"
 }
@@ -332,7 +334,7 @@ func (s *Server) answer(c *call, b *binding, w *what) {
 	n, m := c.n, c.m
 	a := answer{m: m, table: n.table}
 	if c.h != nil {
-		a.host = c.h.opts
+		a.host = c.h
 		w.name = c.h.Hostname
 	}
 	if w.typ != dhcpv4.MessageTypeNak && len(s.classes) > 0 {

@@ -38,11 +38,7 @@ func (f *faults) add(path, format string, args ...any) {
 func (c SegmentConfig) Validate() []Fault {
 	var f faults
 	c = c.withDefaults()
-	sub := RelaySubnet{
-		Subnet: c.Subnet, Ranges: c.Ranges, Gateway: c.Gateway, DNS: c.DNS, Domain: c.Domain, MTU: c.MTU,
-		Routes: c.Routes, Options: c.Options, Lease: c.Lease, T1: c.T1, T2: c.T2,
-	}
-	ok := sub.validate(&f, "")
+	ok := c.own().validate(&f, "")
 	if ok {
 		checkAddr(&f, "server", c.Server, c.Subnet, true)
 	}
@@ -72,6 +68,7 @@ func (c SegmentConfig) Validate() []Fault {
 			f.add(path, "matches nothing: give it one of vendor, user, hostname, circuit_id, arch")
 		}
 		checkOptions(&f, path+".options", cl.Options)
+		checkBoot(&f, path+".", cl.NextServer, cl.BootFile)
 	}
 	for _, d := range []struct {
 		path string
@@ -137,6 +134,7 @@ func (r RelaySubnet) validate(f *faults, at string) bool {
 		}
 	}
 	checkOptions(f, at+"options", r.Options)
+	checkBoot(f, at, r.NextServer, r.BootFile)
 	return true
 }
 
@@ -218,6 +216,9 @@ func (c SegmentConfig) validateHosts(f *faults, subnets []netip.Prefix) {
 		if h.Port != "" {
 			once(i, path+".port", "port"+in, h.Port, h.Port)
 		}
+		if h.byName() {
+			once(i, path+".hostname", "name"+in, strings.ToLower(h.Hostname), h.Hostname)
+		}
 	}
 }
 
@@ -231,8 +232,8 @@ func (h Reservation) faults() []Fault {
 			n++
 		}
 	}
-	if n != 1 {
-		f.add("", "names %d clients: give it exactly one of mac, client_id, port", n)
+	if n > 1 || n == 0 && h.Hostname == "" {
+		f.add("", "names %d clients: give it exactly one of mac, client_id, port, or else a hostname", n)
 	}
 	if len(h.MAC) > 0 && (len(h.MAC) != 6 || h.MAC[0]&1 != 0 || bytes.Equal(h.MAC, make([]byte, 6))) {
 		f.add(".mac", "%s is not the address of one station", h.MAC)
@@ -247,6 +248,7 @@ func (h Reservation) faults() []Fault {
 		f.add(".hostname", "%q is not a host name", h.Hostname)
 	}
 	checkOptions(&f, ".options", h.Options)
+	checkBoot(&f, ".", h.NextServer, h.BootFile)
 	return f
 }
 
@@ -261,6 +263,16 @@ func checkAddr(f *faults, path string, a netip.Addr, in netip.Prefix, required b
 		f.add(path, "%s is not within %s", a, in)
 	case a == in.Addr() || a == lastAddr(in):
 		f.add(path, "%s is the network or broadcast address of %s", a, in)
+	}
+}
+
+// checkBoot checks what a network boot client is told.
+func checkBoot(f *faults, at string, next netip.Addr, file string) {
+	if next.IsValid() && (!next.Is4() || next.IsUnspecified() || next.IsMulticast()) {
+		f.add(at+"next_server", "%s is not an IPv4 address of a server", next)
+	}
+	if len(file) > 1024 || strings.ContainsRune(file, 0) {
+		f.add(at+"boot_file", "%q is not a file name of at most 1024 bytes", file)
 	}
 }
 
