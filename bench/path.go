@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/uvtep/uvtep/encap"
 	"github.com/uvtep/uvtep/fdb"
@@ -212,6 +213,8 @@ func (u nullUnderlay) Close() error              { return nil }
 type nullTunnel struct{ *end }
 
 func (q *nullTunnel) Read(b *frame.Batch) (int, error) { return q.read(b, far) }
+
+func (q *nullTunnel) Allow(time.Duration) {}
 
 func (q *nullTunnel) Write(packets []underlay.Packet) int {
 	n := 0

@@ -3,6 +3,7 @@ package vtep
 import (
 	"net/netip"
 	"testing"
+	"time"
 
 	"github.com/uvtep/uvtep/fdb"
 	"github.com/uvtep/uvtep/internal/frame"
@@ -26,6 +27,7 @@ func (s *sink) Write(frames []*frame.Frame) int { s.n += len(frames); return len
 type sinkTunnel struct{ n int }
 
 func (*sinkTunnel) Fd() int                        { return -1 }
+func (*sinkTunnel) Allow(time.Duration)            {}
 func (*sinkTunnel) Read(*frame.Batch) (int, error) { return 0, nil }
 func (s *sinkTunnel) Write(ps []underlay.Packet) int {
 	for i := range ps {

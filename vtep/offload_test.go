@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/gopacket"
 	"github.com/google/gopacket/layers"
@@ -372,6 +373,7 @@ type counted struct {
 	underlay.Endpoint
 	queues []underlay.Queue
 	writes int
+	waits  []time.Duration // what it was allowed to wait, in all, since it was made
 }
 
 type countedQueue struct {
@@ -383,22 +385,58 @@ func (q countedQueue) Notify(wake func()) { q.Queue.(notifier).Notify(wake) }
 
 func (c *counted) Queues() []underlay.Queue { return c.queues }
 
+func (q countedQueue) Allow(wait time.Duration) { q.of.waits = append(q.of.waits, wait) }
+
 func (q countedQueue) Write(p []underlay.Packet) int {
 	q.of.writes++
 	return q.Queue.Write(p)
 }
 
-// A tunnel and a port that are full cost a write a batch, each frame of which is
-// counted, and nobody tries again.
-func TestWhatIsFullIsTriedOnceAndCounted(t *testing.T) {
+func newCountedRig(t *testing.T) (*rig, *counted) {
 	c := &counted{}
-	r := newRigWith(t, Config{}, tap.All, underlay.All, func(e underlay.Endpoint) underlay.Endpoint {
+	return newRigWith(t, Config{}, tap.All, underlay.All, func(e underlay.Endpoint) underlay.Endpoint {
 		c.Endpoint = e
 		for _, q := range e.Queues() {
 			c.queues = append(c.queues, countedQueue{q, c})
 		}
 		return c
-	})
+	}), c
+}
+
+// All that a worker writes in a round, whoever sent it, may wait for room in the
+// tunnel's sockets for one millisecond together.
+func TestARoundMayWaitForTheTunnelOnce(t *testing.T) {
+	r, c := newCountedRig(t)
+	names := []string{"a", "b", "c"}
+	r.segment(SegmentConfig{VNI: 100, Peers: []netip.Addr{peer2}}, names...)
+	w := r.v.workers[0]
+	var ready []*source
+	for _, s := range *w.poll.mem.Load() {
+		if s != nil && s.port != nil {
+			ready = append(ready, s)
+		}
+	}
+	for round := 1; round <= 3; round++ {
+		for i, name := range names {
+			for range 2 * frame.BatchLen {
+				r.taps.Device(name).Send(eth(fdb.Broadcast, mac(1+i)))
+			}
+		}
+		c.writes = 0
+		w.turn(ready)
+		if c.writes != 2*len(names) {
+			t.Errorf("%d writes in round %d, want %d", c.writes, round, 2*len(names))
+		}
+		if want := slices.Repeat([]time.Duration{time.Millisecond}, round); !slices.Equal(c.waits, want) {
+			t.Errorf("allowed %v in %d rounds, want %v", c.waits, round, want)
+		}
+	}
+}
+
+// A tunnel and a port that are full cost a write a batch, each frame of which is
+// counted, and nobody tries again.
+func TestWhatIsFullIsTriedOnceAndCounted(t *testing.T) {
+	r, c := newCountedRig(t)
 	s := r.segment(SegmentConfig{VNI: 100, Peers: []netip.Addr{peer2}}, "a", "b")
 	r.net.Endpoint(netip.AddrPortFrom(self, 4789)).SetFull(true)
 	r.taps.Device("b").SetCapacity(0)

@@ -130,16 +130,15 @@ func (r *rig) turn() {
 	for busy := true; busy; {
 		busy = false
 		for _, w := range r.v.workers {
-			w.round.Add(1)
 			busy = busy || w.mail.Load()
-			w.takeInbox()
+			var ready []*source
 			for _, s := range *w.poll.mem.Load() {
 				if s != nil && s.ready.Swap(false) && !s.dead.Load() {
 					busy = true
-					w.serve(s)
+					ready = append(ready, s)
 				}
 			}
-			w.round.Add(1)
+			w.turn(ready)
 		}
 		for len(r.v.requests) > 0 {
 			busy = true

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/uvtep/uvtep/fdb"
 	"github.com/uvtep/uvtep/internal/frame"
@@ -23,6 +24,8 @@ const (
 	roundBatches = 4         // full batches of one source before the others have their turn
 	patience     = 8         // reads of a source that fail in a row before it is left alone for a while
 	splitLen     = 16        // segments that are written at once to a port that takes no super-frames
+
+	roundWait = time.Millisecond // that a round may wait for room in the tunnel's sockets
 )
 
 // worker carries batches, one after the other, each to its end. Everything in it
@@ -98,20 +101,25 @@ func (w *worker) run(ctx context.Context) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	for ctx.Err() == nil {
-		ready := w.poll.wait()
-		w.round.Add(1)
-		w.takeInbox()
-		for _, s := range ready {
-			if !s.dead.Load() {
-				w.serve(s)
-			}
-		}
-		w.round.Add(1)
+		w.turn(w.poll.wait())
 	}
 	// What the services have said by now still leaves.
 	w.round.Add(1)
 	for w.mail.Load() {
 		w.takeInbox()
+	}
+	w.round.Add(1)
+}
+
+// turn is one round.
+func (w *worker) turn(ready []*source) {
+	w.round.Add(1)
+	w.tunnel.Allow(roundWait)
+	w.takeInbox()
+	for _, s := range ready {
+		if !s.dead.Load() {
+			w.serve(s)
+		}
 	}
 	w.round.Add(1)
 }

@@ -87,7 +87,9 @@ func (q *queue) Write(frames []*frame.Frame) int {
 	return sent
 }
 
-// reason is why the kernel refused a frame.
+// reason is why the kernel refused a frame. What there is no room for is not
+// waited for: a queue has no bound unless somebody else set one, since a frame that
+// is written goes up the kernel's stack before the call returns.
 func reason(errno syscall.Errno) frame.Reason {
 	switch errno {
 	case unix.EAGAIN, unix.ENOBUFS, unix.ENOMEM:

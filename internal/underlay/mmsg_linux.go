@@ -3,6 +3,7 @@ package underlay
 import (
 	"encoding/binary"
 	"syscall"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -26,6 +27,22 @@ func sendmmsg(fd int, msgs []mmsghdr) (int, syscall.Errno) {
 	n, _, errno := syscall.RawSyscall6(unix.SYS_SENDMMSG, uintptr(fd),
 		uintptr(unsafe.Pointer(unsafe.SliceData(msgs))), uintptr(len(msgs)), unix.MSG_DONTWAIT, 0, 0)
 	return int(n), errno
+}
+
+// poll waits until a socket may have room. The kernel says so of one whose buffer
+// is half empty, which a large one seldom is in time: then too there may be room.
+func poll(fd int, atMost time.Duration) time.Duration {
+	fds := [1]unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}} // a negative one is ignored
+	for start := time.Now(); ; {
+		took := time.Since(start)
+		if took >= atMost {
+			return took
+		}
+		left := unix.NsecToTimespec(int64(atMost - took))
+		if _, err := unix.Ppoll(fds[:], &left, nil); err != unix.EINTR {
+			return time.Since(start)
+		}
+	}
 }
 
 // Control messages of UDP sockets, as in linux/udp.h.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net/netip"
 	"strings"
+	"time"
 
 	"github.com/uvtep/uvtep/internal/frame"
 )
@@ -77,7 +78,7 @@ type Endpoint interface {
 }
 
 // Queue is one worker's end of the underlay. Read and Write are each called by
-// one worker at a time, and neither blocks.
+// one worker at a time. Read never blocks, Write for no longer than Allow allows.
 type Queue interface {
 	// Fd is readable when Read has something; it stays the queue's.
 	Fd() int
@@ -95,6 +96,10 @@ type Queue interface {
 	// packet what became of it: NotDropped if all of it was sent, TooBig for
 	// what the path does not carry, TunnelFull or TunnelError.
 	Write(packets []Packet) int
+	// Allow sets how long Write may wait in all, until Allow is called again, for
+	// room in sockets that are full; without it Write does not wait. It is called
+	// by the worker that calls Write.
+	Allow(wait time.Duration)
 }
 
 // Packet is one datagram that is to be sent, or a train of them: datagrams of

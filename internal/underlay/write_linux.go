@@ -2,6 +2,7 @@ package underlay
 
 import (
 	"syscall"
+	"time"
 	"unsafe"
 
 	"github.com/uvtep/uvtep/internal/frame"
@@ -21,6 +22,9 @@ type writer struct {
 	sockets []int
 	ttl     uint8
 	v6      bool
+	kernel  kernel
+	wait    time.Duration // how long it may still wait for room
+	napped  bool          // it has slept for room that no poll tells of
 
 	starts []int // by socket: where in order its packets start, and then end
 	order  [frame.BatchLen]*Packet
@@ -31,6 +35,15 @@ type writer struct {
 	msgs     [maxMessages]mmsghdr
 	iovecs   [maxIovecs]unix.Iovec
 	controls [maxMessages]control
+	one      [1]mmsghdr // of those that are sent singly
+}
+
+// kernel is what a writer asks of the system: a test plays one that has no room.
+type kernel struct {
+	send func(fd int, msgs []mmsghdr) (int, syscall.Errno)
+	// wait returns when a socket may have room, after a while at most, and how
+	// long that took. It just lets the time pass if fd is -1.
+	wait func(fd int, atMost time.Duration) time.Duration
 }
 
 // message is what a message carries: the datagrams of packets order[from:to], or
@@ -46,7 +59,11 @@ type message struct {
 func (w *writer) init(e *endpoint) {
 	w.end, w.sockets, w.ttl, w.v6 = e, e.sources, e.cfg.TTL, e.family == unix.AF_INET6
 	w.starts = make([]int, len(w.sockets)+1)
+	w.kernel = kernel{sendmmsg, poll}
 }
+
+// Allow implements Queue.
+func (q *queue) Allow(wait time.Duration) { q.out.wait, q.out.napped = wait, false }
 
 // Write implements Queue.
 func (q *queue) Write(packets []Packet) int {
@@ -220,9 +237,9 @@ func (w *writer) flush(fd int) {
 	for i := range w.n {
 		w.control(i)
 	}
-	again := false
+	again, waited := false, -1 // the message that was waited for last
 	for i := 0; i < w.n; {
-		n, errno := sendmmsg(fd, w.msgs[i:w.n])
+		n, errno := w.kernel.send(fd, w.msgs[i:w.n])
 		if errno == 0 {
 			for range n {
 				w.sent(&w.messages[i])
@@ -235,13 +252,18 @@ func (w *writer) flush(fd int) {
 		switch errno {
 		case unix.EINTR:
 			continue
-		case unix.EAGAIN: // the buffer is full, for the others behind it too
-			for ; i < w.n; i++ {
-				w.refused(&w.messages[i], frame.TunnelFull)
+		case unix.EAGAIN, unix.ENOBUFS, unix.ENOMEM:
+			if i != waited && w.room(fd, errno) {
+				waited = i
+				continue
 			}
-			continue
-		case unix.ENOBUFS, unix.ENOMEM:
 			why = frame.TunnelFull
+			if errno == unix.EAGAIN { // the buffer is full, for the others behind it too
+				for ; i < w.n; i++ {
+					w.refused(&w.messages[i], why)
+				}
+				continue
+			}
 		case unix.EMSGSIZE:
 			why = frame.TooBig
 			if m := &w.messages[i]; m.to-m.from > 1 { // the shorter one at its end may fit
@@ -273,6 +295,23 @@ func (w *writer) flush(fd int) {
 	w.n, w.pieces = 0, 0
 }
 
+// room waits for room in a socket that had none, if there is time left for that,
+// and reports whether it pays to try again. Who gets nothing sent after it does
+// not ask again, so that it takes no more calls than there are messages.
+func (w *writer) room(fd int, errno syscall.Errno) bool {
+	if w.wait <= 0 {
+		return false
+	}
+	if errno != unix.EAGAIN { // the memory is not the socket's
+		if w.napped {
+			return false
+		}
+		w.napped, fd = true, -1
+	}
+	w.wait -= w.kernel.wait(fd, w.wait)
+	return true
+}
+
 func (w *writer) sent(m *message) {
 	if m.to-m.from == 1 {
 		w.order[m.from].Sent += m.count
@@ -294,7 +333,8 @@ func (w *writer) refused(m *message, why frame.Reason) {
 // and none is too big, of which some kernels say the same.
 func (w *writer) singly(fd, i int) (atFault bool) {
 	m := &w.messages[i]
-	h := w.msgs[i].hdr
+	h := &w.one[0].hdr
+	*h = w.msgs[i].hdr
 	data := unsafe.Slice(h.Iov, int(h.Iovlen))
 	w.messages[i].count = 1
 	w.control(i)
@@ -313,7 +353,7 @@ func (w *writer) singly(fd, i int) (atFault bool) {
 		if packet+1 < m.to {
 			packet++
 		}
-		switch errno := sendmsg(fd, &h); errno {
+		switch errno := w.sendOne(fd); errno {
 		case 0:
 			p.Sent++
 			took = true
@@ -329,11 +369,20 @@ func (w *writer) singly(fd, i int) (atFault bool) {
 	return took && !big
 }
 
-func sendmsg(fd int, h *unix.Msghdr) syscall.Errno {
+// sendOne sends the message one, and waits for room once.
+func (w *writer) sendOne(fd int) syscall.Errno {
+	waited := false
 	for {
-		_, _, errno := syscall.RawSyscall(unix.SYS_SENDMSG, uintptr(fd), uintptr(unsafe.Pointer(h)), unix.MSG_DONTWAIT)
-		if errno != unix.EINTR {
-			return errno
+		_, errno := w.kernel.send(fd, w.one[:])
+		switch errno {
+		case unix.EINTR:
+			continue
+		case unix.EAGAIN, unix.ENOBUFS, unix.ENOMEM:
+			if !waited && w.room(fd, errno) {
+				waited = true
+				continue
+			}
 		}
+		return errno
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"hash/fnv"
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/uvtep/uvtep/internal/frame"
 	"github.com/uvtep/uvtep/internal/underlay"
@@ -299,6 +300,10 @@ func (q *Queue) Write(packets []underlay.Packet) int {
 	}
 	return sent
 }
+
+// Allow implements underlay.Queue. Nobody makes room while Write waits, so it
+// does not.
+func (q *Queue) Allow(time.Duration) {}
 
 // datagrams are those of a packet. It panics where Count and the pieces do not
 // say the same, which is the caller's fault.
