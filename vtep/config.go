@@ -234,7 +234,7 @@ func (e StaticEntry) check(v Config, c SegmentConfig) error {
 	switch {
 	case e.MAC.IsZero() || e.MAC.IsGroup() || e.MAC > fdb.Broadcast:
 		return fmt.Errorf("%w: give a unicast address", fdb.ErrNotStation)
-	case c.DHCP != nil && e.MAC == serviceMAC(v.Local, uint32(c.VNI)):
+	case c.served() && e.MAC == serviceMAC(v.Local, uint32(c.VNI)):
 		return fmt.Errorf("%w: it cannot be bound elsewhere", fdb.ErrOwnMAC)
 	case e.Port != "" && e.Dst.IsValid():
 		return errors.New("it is either behind a port or behind a remote VTEP")

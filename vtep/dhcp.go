@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"log/slog"
 	"net/netip"
-	"slices"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
 
@@ -17,50 +16,22 @@ import (
 const (
 	dhcpQueueLen = 1024 // requests that wait for the DHCP service
 	dhcpPayload  = 2048 // bytes of a DHCP request at most
-	inboxLen     = 4096 // replies that wait for a worker
+
+	// UDP ports of servers (RFC 2131 section 4.1).
+	dhcpServerPort = 67
 )
 
-// origin is where a request came from and its answer goes: a port or a peer. The
-// number of one that is gone may be another's when the answer is there.
-type origin struct {
-	port *Port
-	peer *peer
-}
+// family is a version of IP, and so of DHCP.
+type family uint8
 
-// originOf is where in is now.
-func originOf(s *Segment, vw *view, in fdb.Dst) origin {
-	if in.IsRemote() {
-		return origin{peer: s.peers.ByID(in.Index())}
-	}
-	return origin{port: vw.port(in)}
-}
-
-func (o origin) String() string {
-	switch {
-	case o.port != nil:
-		return o.port.cfg.Name
-	case o.peer != nil:
-		return o.peer.Addr.String()
-	}
-	return "none"
-}
-
-// direct decides that a frame goes there, or is dropped as it is gone.
-func (o origin) direct(s *Segment, vw *view, f *frame.Frame) {
-	switch {
-	case o.peer != nil && s.peers.ByID(o.peer.ID) == o.peer:
-		vw.direct(f, fdb.Remote(o.peer.ID))
-	case o.peer != nil:
-		f.Drop(frame.NoWayOut)
-	case o.port != nil && vw.port(fdb.Local(o.port.id)) == o.port:
-		vw.direct(f, fdb.Local(o.port.id))
-	default:
-		f.Drop(frame.PortDown)
-	}
-}
+const (
+	inet4 family = 4
+	inet6 family = 6
+)
 
 // request is a DHCP message on its way from a worker to the service.
 type request struct {
+	family family
 	seg    *Segment
 	sv     *service
 	from   origin
@@ -70,9 +41,9 @@ type request struct {
 }
 
 // handOver gives a DHCP message to the service, which may have to wait for a
-// disk. A message for another server (option 54) goes on to that one, too.
-func (w *worker) handOver(s *Segment, vw *view, sv *service, f *frame.Frame) {
-	b := f.Bytes()
+// disk. A message for another server goes on to that one, too.
+func (w *worker) handOver(s *Segment, vw *view, f *frame.Frame, fam family) {
+	b, sv := f.Bytes(), vw.service
 	udp := b[f.Info.L4:]
 	n := int(binary.BigEndian.Uint16(udp[4:])) - 8
 	if n < 0 || n > len(udp)-8 || n > dhcpPayload {
@@ -80,51 +51,54 @@ func (w *worker) handOver(s *Segment, vw *view, sv *service, f *frame.Frame) {
 		return
 	}
 	payload := udp[8 : 8+n]
-	passed := forOther(payload, sv.ip)
+	passed := sv.v4.forOther(payload)
 	if !passed {
 		f.Verdict.Action = frame.Consumed
 	}
-	var r *request
-	select {
-	case r = <-w.v.freeRequests:
-	default:
+	from := originOf(s, vw, fdb.Dst(f.Ingress))
+	r, why := w.admitDHCP(s, from, payload, [6]byte(b[6:12]), fam)
+	if r == nil {
 		if !passed {
-			f.Drop(frame.DHCPQueueFull)
+			f.Drop(why)
 		}
 		return
 	}
+	r.family, r.seg, r.sv, r.from, r.passed = fam, s, sv, from, passed
 	ip := b[f.Info.L3:]
-	r.seg, r.sv, r.from, r.passed = s, sv, originOf(s, vw, fdb.Dst(f.Ingress)), passed
-	r.req = dhcpd.Request{
-		Payload: append(r.buf[:0], payload...),
-		Src:     netip.AddrFrom4([4]byte(ip[12:16])),
-		Dst:     netip.AddrFrom4([4]byte(ip[16:20])),
-		SrcMAC:  [6]byte(b[6:12]),
-	}
-	if r.from.port != nil {
-		r.req.Port = r.from.port.cfg.Name
+	r.req = dhcpd.Request{Payload: append(r.buf[:0], payload...), SrcMAC: [6]byte(b[6:12])}
+	r.req.Src, r.req.Dst = netip.AddrFrom4([4]byte(ip[12:16])), netip.AddrFrom4([4]byte(ip[16:20]))
+	if p := from.port; p != nil {
+		r.req.Port, r.req.MaxLeases = p.cfg.Name, p.cfg.MaxLeases
 	} else {
 		r.req.VTEP = f.Outer.Src
 	}
 	w.v.requests <- r // never waits: there are as many places as requests
 }
 
-// forOther reports whether a message names a server (option 54) that is not ip.
-// It reads no more of the options than it needs; what it cannot read is ours.
-func forOther(msg []byte, ip [4]byte) bool {
-	const options = 240 // behind the fixed fields and the magic cookie
-	for i := options; i+1 < len(msg) && msg[i] != 255; {
-		if msg[i] == 0 {
-			i++
-			continue
+// admitDHCP finds room for a message, or says why it is dropped. So that neither
+// a port nor a segment can keep others from being heard, each has a fair share of
+// the places: a segment of all, a port or peer of what its segment may have.
+func (w *worker) admitDHCP(s *Segment, from origin, msg []byte, src [6]byte, fam family) (*request, frame.Reason) {
+	if p := from.port; p != nil {
+		if p.cfg.DHCPCheckMAC && spoofed4(msg, src) {
+			return nil, frame.DHCPSpoofed
 		}
-		n := int(msg[i+1])
-		if msg[i] == 54 && n == 4 && i+6 <= len(msg) {
-			return [4]byte(msg[i+2:i+6]) != ip
+		if n := p.cfg.DHCPRate; n > 0 && !p.dhcp.take(w.v.cfg.Clock().Sub(w.v.start), n) {
+			return nil, frame.DHCPRate
 		}
-		i += 2 + n
 	}
-	return false
+	free, has := len(w.v.freeRequests), int(s.waiting.Load())
+	if !fair(has, free) || !fair(from.waiting(), free-has) {
+		return nil, frame.DHCPQueueFull
+	}
+	select {
+	case r := <-w.v.freeRequests:
+		s.waiting.Add(1)
+		from.wait(1)
+		return r, frame.NotDropped
+	default:
+		return nil, frame.DHCPQueueFull
+	}
 }
 
 // serveDHCP decides on requests until ctx is cancelled.
@@ -142,15 +116,17 @@ func (v *VTEP) serveDHCP(ctx context.Context) {
 // decide lets the DHCP service take a request, whose place is then free again:
 // an answer that waits for the disk comes later.
 func (v *VTEP) decide(r *request) {
-	seg, sv, from := r.seg, r.sv, r.from
+	seg, sv, from, fam := r.seg, r.sv, r.from, r.family
+	seg.waiting.Add(-1)
+	from.wait(-1)
 	answered := false // looked at only where the answer does not come later
-	out := sv.server.Serve(&r.req, func(reply dhcpd.Reply) {
+	out := sv.server(fam).Serve(&r.req, func(reply dhcpd.Reply) {
 		answered = true
-		v.logDHCP("DHCP answer", seg, from, reply.Payload)
-		v.inject(seg, sv, from, reply)
+		v.logDHCP("DHCP answer", seg, from, fam, reply.Payload)
+		seg.inject(injected{to: from, bytes: sv.composeReply(reply)})
 	})
-	if out != dhcpd.Pending && !answered {
-		v.logDHCP("DHCP request without an answer", seg, from, r.req.Payload, "outcome", out)
+	if out != dhcpd.Pending && out != dhcpd.Probing && !answered {
+		v.logDHCP("DHCP request without an answer", seg, from, fam, r.req.Payload, "outcome", out)
 	}
 	if reason := dhcpReason(out); reason != frame.NotDropped && !r.passed {
 		seg.drops[v.cfg.Workers][reason].addShared(1)
@@ -159,8 +135,23 @@ func (v *VTEP) decide(r *request) {
 	v.freeRequests <- r
 }
 
+// server is what takes requests of a version.
+func (sv *service) server(family) interface {
+	Serve(*dhcpd.Request, func(dhcpd.Reply)) dhcpd.Outcome
+} {
+	return sv.v4.server
+}
+
+// composeReply is a reply in a frame. It goes where the request came from, a
+// broadcast too: the client is there, and what it is told is nobody else's
+// business.
+func (sv *service) composeReply(r dhcpd.Reply) []byte {
+	src := netip.AddrPortFrom(netip.AddrFrom4(sv.v4.ip), dhcpServerPort)
+	return composeUDP(fdb.MACOf(r.DstMAC[:]), sv.mac, src, netip.AddrPortFrom(r.Dst, r.DstPort), r.Payload)
+}
+
 // logDHCP tells, where details are logged, what the service was told or says.
-func (v *VTEP) logDHCP(what string, s *Segment, at origin, msg []byte, more ...any) {
+func (v *VTEP) logDHCP(what string, s *Segment, at origin, _ family, msg []byte, more ...any) {
 	if !v.verbose() {
 		return
 	}
@@ -185,107 +176,4 @@ func dhcpReason(o dhcpd.Outcome) frame.Reason {
 		return frame.DHCPQueueFull
 	}
 	return frame.DHCPNoLease
-}
-
-// injected is a frame of a segment's service that waits for a worker, and where
-// it goes.
-type injected struct {
-	seg   *Segment
-	to    origin
-	bytes []byte
-}
-
-// inject makes a frame of a DHCP reply and gives it to a worker. It goes where
-// the request came from, a broadcast too: the client is there, and what it is
-// told is nobody else's business. A reply that finds the inbox full is lost like
-// any datagram, and counted; the client asks again.
-func (v *VTEP) inject(s *Segment, sv *service, to origin, r dhcpd.Reply) {
-	const headers = frame.EthernetLen + 20 + 8
-	b := make([]byte, headers+len(r.Payload))
-	copy(b, r.DstMAC[:])
-	sv.mac.Put(b[6:])
-	binary.BigEndian.PutUint16(b[12:], frame.TypeIPv4)
-	ip := b[frame.EthernetLen:]
-	ip[0], ip[8], ip[9] = 0x45, 64, frame.ProtoUDP
-	binary.BigEndian.PutUint16(ip[2:], uint16(len(ip)))
-	src, dst := sv.ip, r.Dst.As4()
-	copy(ip[12:], src[:])
-	copy(ip[16:], dst[:])
-	binary.BigEndian.PutUint16(ip[10:], ^frame.Fold(frame.Sum(ip[:20], 0)))
-	udp := ip[20:]
-	binary.BigEndian.PutUint16(udp, dhcpServerPort)
-	binary.BigEndian.PutUint16(udp[2:], r.DstPort)
-	binary.BigEndian.PutUint16(udp[4:], uint16(len(udp)))
-	copy(udp[8:], r.Payload)
-	sum := ^frame.Fold(frame.Sum(udp, frame.Sum(ip[12:20], uint64(frame.ProtoUDP)+uint64(len(udp)))))
-	if sum == 0 {
-		sum = 0xffff // zero would mean that there is none (RFC 768)
-	}
-	binary.BigEndian.PutUint16(udp[6:], sum)
-
-	w := v.workers[int(s.vni)%len(v.workers)]
-	w.inboxMu.Lock()
-	full := len(w.inbox) >= inboxLen
-	if !full {
-		w.inbox = append(w.inbox, injected{s, to, b})
-	}
-	w.inboxMu.Unlock()
-	if full {
-		s.drops[v.cfg.Workers][frame.DHCPQueueFull].addShared(1)
-	}
-	w.mail.Store(true)
-	w.poll.wake()
-}
-
-// takeInbox carries what the services of the worker's segments sent: a batch at
-// most, so that ports and tunnel have their turn; more of it has the worker come
-// back.
-func (w *worker) takeInbox() {
-	if !w.mail.Swap(false) {
-		return
-	}
-	w.inboxMu.Lock()
-	n := min(len(w.inbox), len(w.batch.Frames))
-	mail := w.inbox[:n:n]
-	w.inbox = w.inbox[n:]
-	more := len(w.inbox) > 0
-	if !more {
-		w.inbox = nil
-	}
-	w.inboxMu.Unlock()
-	if more {
-		w.mail.Store(true)
-		w.poll.wake()
-	}
-	slices.SortStableFunc(mail, func(a, b injected) int { return int(a.seg.vni) - int(b.seg.vni) })
-	for len(mail) > 0 {
-		seg := mail[0].seg
-		n := slices.IndexFunc(mail, func(m injected) bool { return m.seg != seg })
-		if n < 0 {
-			n = len(mail)
-		}
-		if s, ok := w.v.Segment(seg.vni); ok && s == seg { // else it was removed meanwhile
-			w.deliver(seg, mail[:n])
-		}
-		clear(mail[:n])
-		mail = mail[n:]
-	}
-}
-
-// deliver carries a batch at most of what a segment's service sent.
-func (w *worker) deliver(s *Segment, mail []injected) {
-	w.batch.Clear()
-	vw := s.view.Load()
-	for _, m := range mail {
-		f := w.batch.Next()
-		w.batch.Commit(copy(f.Buffer(), m.bytes))
-		f.Ingress = uint32(fdb.Self)
-	}
-	frames := w.batch.Frames[:w.batch.N]
-	parse(frames)
-	for i, m := range mail {
-		m.to.direct(s, vw, &frames[i])
-	}
-	w.write(s, vw, frames)
-	w.tally(s.drops, frames)
 }

@@ -234,6 +234,15 @@ func TestEveryDropIsCountedOnceWithItsReasonUnderItsSegment(t *testing.T) {
 			r.fromPort("a", discover(1))
 			r.fromPort("a", discover(2))
 		}, "dhcp_no_lease@100", false},
+		{"more messages a second than a port may send", Config{}, SegmentConfig{DHCP: dhcpConfig(9)}, func(r *rig, s *Segment) {
+			r.attach(s, PortConfig{Name: "slow", DHCPRate: 1})
+			r.fromPort("slow", discover(1))
+			r.fromPort("slow", discover(1))
+		}, "dhcp_rate@100", false},
+		{"a message about another client", Config{}, SegmentConfig{DHCP: dhcpConfig(9)}, func(r *rig, s *Segment) {
+			r.attach(s, PortConfig{Name: "strict", DHCPCheckMAC: true})
+			r.fromPort("strict", broadcastBOOTP(t, mac(1), (&dhcpdtest.Client{MAC: hw(mac(2))}).Discover()))
+		}, "dhcp_spoofed@100", false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r := newRigOver(t, c.cfg, func(e underlay.Endpoint) underlay.Endpoint { return brokenTunnel{e, c.broken} })

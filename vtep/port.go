@@ -22,9 +22,11 @@ type Port struct {
 	queues  []tap.Queue
 	sources []*source // by worker; nil where a worker reads no queue of it
 	state   []portState
-	gone    atomic.Bool // the device has vanished
-	told    atomic.Bool // and that was logged
-	offload tap.Offload // that the device had when it was last looked at; the maintainer's
+	gone    atomic.Bool  // the device has vanished
+	told    atomic.Bool  // and that was logged
+	offload tap.Offload  // that the device had when it was last looked at; the maintainer's
+	dhcp    rate         // of DHCP messages that are taken
+	waiting atomic.Int32 // DHCP requests that the service has not taken yet
 }
 
 // portState is one worker's share of a port.
@@ -199,6 +201,10 @@ type PortStats struct {
 	Isolated bool
 	MaxMACs  int
 	Offload  []string // those in use
+
+	MaxLeases, DHCPRate int // 0 = no limit
+	DHCPCheckMAC        bool
+
 	Traffic
 }
 
@@ -216,7 +222,8 @@ func (s *Segment) Ports() []PortStats {
 
 // Stats describes the port as it is now.
 func (p *Port) Stats() PortStats {
-	st := PortStats{ID: p.id, Name: p.cfg.Name, Kind: "tap", State: "up", Queues: len(p.queues), Isolated: p.cfg.Isolated, MaxMACs: p.cfg.MaxMACs, Offload: p.dev.Offload().Names()}
+	st := PortStats{ID: p.id, Name: p.cfg.Name, Kind: "tap", State: "up", Queues: len(p.queues), Isolated: p.cfg.Isolated, MaxMACs: p.cfg.MaxMACs, Offload: p.dev.Offload().Names(),
+		MaxLeases: p.cfg.MaxLeases, DHCPRate: p.cfg.DHCPRate, DHCPCheckMAC: p.cfg.DHCPCheckMAC}
 	if p.gone.Load() {
 		st.State = "down"
 	}

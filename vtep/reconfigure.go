@@ -30,7 +30,7 @@ func (s *Segment) Reconfigure(cfg SegmentConfig) error {
 		return err
 	}
 	c := change{s: s, old: s.cfg, new: cfg, view: *s.view.Load()}
-	for _, step := range []func() error{c.joinGroup, c.startDHCP, c.setMTU} {
+	for _, step := range []func() error{c.joinGroup, c.startServices, c.setMTU} {
 		if err := step(); err != nil {
 			return errors.Join(err, c.undo())
 		}
@@ -75,34 +75,62 @@ func (c *change) joinGroup() error {
 	return nil
 }
 
-// startDHCP starts the DHCP service or changes it; stopping it is left to
-// finish.
-func (c *change) startDHCP() error {
-	was, want := c.view.service, c.new.DHCP
+// startServices starts the services that are new and changes the others;
+// stopping them is left to finish.
+func (c *change) startServices() error {
+	was := c.view.service
+	c.view.service = nil
+	if !c.new.served() {
+		return nil
+	}
+	now := newService(c.s.v.cfg.Local, c.s.vni)
+	if was == nil {
+		was = &service{}
+		c.s.table.SetSelf(now.mac)
+		c.did(func() error { c.s.table.ClearSelf(now.mac); return nil })
+	}
+	c.view.service = now
+	return c.start4(was, now)
+}
+
+// start4 is startServices for DHCPv4.
+func (c *change) start4(was, now *service) (err error) {
+	want := c.new.DHCP
 	switch {
 	case want == nil:
-		c.view.service = nil
 		return nil
-	case was == nil:
-		sv, err := c.s.newService(want)
-		if err != nil {
-			return err
+	case was.v4 == nil:
+		now.v4, err = c.s.start4(want)
+		if err == nil {
+			c.did(c.s.stop4)
 		}
-		c.did(func() error { return c.s.endService(sv) })
-		c.view.service = sv
-		return nil
+		return err
 	}
 	if err := checkDHCP(c.s.vni, want); err != nil {
 		return err
 	}
-	if err := was.server.Reconfigure(want.Server); err != nil {
+	if err := was.v4.server.Reconfigure(want.Server); err != nil {
 		return err // which names the segment
 	}
-	c.did(func() error { return was.server.Reconfigure(c.old.DHCP.Server) })
-	sv := *was
-	sv.ip, sv.local = want.Server.Server.As4(), want.ServeLocal
-	c.view.service = &sv
+	c.did(func() error { return was.v4.server.Reconfigure(c.old.DHCP.Server) })
+	now.v4 = was.v4.with(want)
 	return nil
+}
+
+// endServices ends what there was and is no more; no view has it any longer.
+func (s *Segment) endServices(was, now *service) error {
+	if was == nil {
+		return nil
+	}
+	var errs []error
+	if was.v4 != nil && (now == nil || now.v4 == nil) {
+		s.v.settle()
+		errs = append(errs, s.stop4())
+	}
+	if now == nil {
+		s.table.ClearSelf(was.mac)
+	}
+	return errors.Join(errs...)
 }
 
 func (c *change) setMTU() error {
@@ -167,9 +195,7 @@ func (c *change) finish() {
 
 	var errs []error
 	// First, as its address may be a static entry's from now on.
-	if was != nil && c.view.service == nil {
-		errs = append(errs, s.endService(was))
-	}
+	errs = append(errs, s.endServices(was, c.view.service))
 	errs = append(errs, c.addPeers(), c.addStatics())
 	if g := c.old.Group; g.IsValid() && g != c.new.Group {
 		errs = append(errs, s.v.ep.Leave(g))

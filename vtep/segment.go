@@ -24,7 +24,8 @@ const maxLearnedPeers = 4096
 // remote is what a segment keeps of a remote VTEP.
 type remote struct {
 	addr    *underlay.Remote
-	traffic []traffic // one a worker
+	traffic []traffic    // one a worker
+	waiting atomic.Int32 // DHCP requests that the service has not taken yet
 }
 
 // peer is a remote VTEP of a segment.
@@ -43,12 +44,15 @@ type view struct {
 
 // Segment is one VNI's broadcast domain.
 type Segment struct {
-	v      *VTEP
-	vni    encap.VNI
-	table  *fdb.Table
-	peers  *fdb.Peers[*remote]
-	drops  dropTable
-	view   atomic.Pointer[view]
+	v     *VTEP
+	vni   encap.VNI
+	table *fdb.Table
+	peers *fdb.Peers[*remote]
+	drops dropTable
+	view  atomic.Pointer[view]
+
+	waiting atomic.Int32 // DHCP requests that the service has not taken yet
+
 	cfg    SegmentConfig // changed under v.mu, as what follows
 	joined netip.Addr
 	closed bool // removed
@@ -65,13 +69,11 @@ func newSegment(v *VTEP, cfg SegmentConfig) (*Segment, error) {
 		vw.group = underlay.NewRemote(cfg.Group, v.cfg.Port)
 	}
 	s.view.Store(vw)
-	if cfg.DHCP != nil {
-		sv, err := s.newService(cfg.DHCP)
-		if err != nil {
-			return nil, errors.Join(err, s.close())
-		}
-		vw.service = sv
+	c := change{s: s, new: cfg, view: *vw}
+	if err := c.startServices(); err != nil {
+		return nil, errors.Join(err, c.undo(), s.close())
 	}
+	s.view.Store(&c.view)
 	for _, a := range cfg.Peers {
 		if _, err := s.addPeer(a, fdb.PeerConfig, true); err != nil {
 			return nil, errors.Join(err, s.close())
@@ -97,9 +99,7 @@ func (s *Segment) close() error {
 		errs = append(errs, s.v.ep.Leave(s.joined))
 		s.joined = netip.Addr{}
 	}
-	if sv := s.view.Load().service; sv != nil {
-		errs = append(errs, s.endService(sv))
-	}
+	errs = append(errs, s.endServices(s.view.Load().service, nil))
 	s.v.settle()
 	return errors.Join(errs...)
 }
@@ -118,11 +118,14 @@ func (s *Segment) usable() error {
 
 // DHCP is the segment's DHCP server, nil if it has none.
 func (s *Segment) DHCP() *dhcpd.Server {
-	if sv := s.view.Load().service; sv != nil {
-		return sv.server
+	if sv := s.view.Load().service; sv != nil && sv.v4 != nil {
+		return sv.v4.server
 	}
 	return nil
 }
+
+// DHCP6 is the segment's DHCPv6 server, nil if it has none.
+func (s *Segment) DHCP6() *dhcpd.Server6 { return nil }
 
 // VNI is the segment's number.
 func (s *Segment) VNI() encap.VNI { return s.vni }

@@ -1,19 +1,13 @@
 package vtep
 
 import (
-	"encoding/binary"
-	"fmt"
 	"net/netip"
-	"time"
 
 	"github.com/uvtep/uvtep/dhcpd"
 	"github.com/uvtep/uvtep/encap"
 	"github.com/uvtep/uvtep/fdb"
 	"github.com/uvtep/uvtep/internal/frame"
 )
-
-// UDP ports of DHCPv4 (RFC 2131 section 4.1).
-const dhcpServerPort = 67
 
 // DHCPConfig asks for a DHCPv4 service in a segment. Its server identifier
 // answers ARP and ping there.
@@ -29,66 +23,23 @@ type DHCP6Config struct {
 	ServeLocal bool // only clients behind this VTEP's own ports are served
 }
 
-// RAConfig asks for router advertisements in a segment (RFC 4861 section 6.2).
-type RAConfig struct {
-	Managed, Other bool       // the M and the O flag
-	Prefixes       []RAPrefix // option 3
-	DNS            []netip.Addr
-	Search         []string
-	MTU            int           // option 5; 0 = the segment's, negative = not sent
-	Lifetime       time.Duration // as a default router; 0 = not one
-	Interval       time.Duration // longest time between two; 0 = 10 min
-}
-
-// RAPrefix is a prefix that is announced.
-type RAPrefix struct {
-	Prefix             netip.Prefix
-	OnLink, Autonomous bool          // the L and the A flag
-	Valid, Preferred   time.Duration // 0 = 30 days and 7 days
-}
-
-// service is a segment's own station: the server's address, which answers ARP,
-// ping and DHCP. It sees frames before they are looked up; those with a VLAN tag
-// are the guests' own affair.
+// service is a segment's own station: one MAC, and what answers there. It sees
+// frames before they are looked up; those with a VLAN tag are the guests' own
+// affair. It never changes; a change makes another one.
 type service struct {
-	ip     [4]byte
-	mac    fdb.MAC
-	local  bool
-	server *dhcpd.Server
+	mac  fdb.MAC
+	link netip.Addr // made of mac; answers where there is any IPv6
+	v4   *service4  // nil: no DHCPv4
 }
 
-// newService starts the DHCP service of a segment; endService ends it.
-func (s *Segment) newService(cfg *DHCPConfig) (*service, error) {
-	if s.v.cfg.DHCP == nil {
-		return nil, fmt.Errorf("segment %v: %w: it asks for DHCP, and the VTEP has no DHCP service", s.vni, ErrInvalid)
-	}
-	if err := checkDHCP(s.vni, cfg); err != nil {
-		return nil, err
-	}
-	srv, err := s.v.cfg.DHCP.Add(uint32(s.vni), cfg.Server)
-	if err != nil {
-		return nil, err // which names the segment
-	}
-	sv := &service{ip: cfg.Server.Server.As4(), mac: serviceMAC(s.v.cfg.Local, uint32(s.vni)), local: cfg.ServeLocal, server: srv}
-	s.table.SetSelf(sv.mac)
-	return sv, nil
+// newService is the station of a segment, with nothing in it yet.
+func newService(local netip.Addr, vni encap.VNI) *service {
+	mac := serviceMAC(local, uint32(vni))
+	return &service{mac: mac, link: linkLocal(mac)}
 }
 
-// checkDHCP says what of a segment's DHCP service cannot be.
-func checkDHCP(vni encap.VNI, cfg *DHCPConfig) error {
-	if !cfg.Server.Server.Is4() {
-		return fmt.Errorf("segment %v: %w: the DHCP server address %v is not IPv4", vni, ErrInvalid, cfg.Server.Server)
-	}
-	return nil
-}
-
-// endService stops a segment's DHCP service; no view has it any more. Its leases
-// stay in the store.
-func (s *Segment) endService(sv *service) error {
-	s.v.settle()
-	s.table.ClearSelf(sv.mac)
-	return s.v.cfg.DHCP.Remove(uint32(s.vni))
-}
+// served reports whether a segment has a station of its own.
+func (c SegmentConfig) served() bool { return c.DHCP != nil }
 
 // serviceMAC is a locally administered address that differs between the VTEPs of
 // a segment and between the segments of a VTEP.
@@ -100,6 +51,12 @@ func serviceMAC(local netip.Addr, vni uint32) fdb.MAC {
 	return fdb.MAC(0x02)<<40 | fdb.MAC(h>>24&0xffffffffff)
 }
 
+// linkLocal is the link-local address of a station (RFC 4291 appendix A).
+func linkLocal(m fdb.MAC) netip.Addr {
+	b := m.Bytes()
+	return netip.AddrFrom16([16]byte{0xfe, 0x80, 8: b[0] ^ 2, b[1], b[2], 0xff, 0xfe, b[3], b[4], b[5]})
+}
+
 // answer lets the segment's service see the frames that are not decided yet.
 func (w *worker) answer(s *Segment, vw *view, frames []frame.Frame) {
 	sv := vw.service
@@ -108,57 +65,26 @@ func (w *worker) answer(s *Segment, vw *view, frames []frame.Frame) {
 	}
 	for i := range frames {
 		f := &frames[i]
-		if f.Verdict.Action != frame.Undecided || sv.local && fdb.Dst(f.Ingress).IsRemote() {
+		if f.Verdict.Action != frame.Undecided {
 			continue
 		}
 		dst := fdb.MACOf(f.Bytes())
-		switch {
-		case dst != sv.mac && !dst.IsGroup() || f.Info.Tagged:
-		case f.Info.EtherType == frame.TypeARP:
-			sv.answerARP(vw, f)
-		case f.Info.EtherType != frame.TypeIPv4 || f.Info.L4 == 0 || f.Info.Fragment:
-		case f.Info.Proto == frame.ProtoUDP:
-			if _, port := f.UDPPorts(); port == dhcpServerPort {
-				w.handOver(s, vw, sv, f)
-			}
-		case f.Info.Proto == frame.ProtoICMP && dst == sv.mac:
-			sv.answerEcho(vw, f)
+		if dst != sv.mac && !dst.IsGroup() || f.Info.Tagged {
+			continue
+		}
+		switch f.Info.EtherType {
+		case frame.TypeARP:
+			w.takeARP(s, vw, f)
+		case frame.TypeIPv4:
+			w.take4(s, vw, f)
 		}
 	}
 }
 
-// answerARP turns a request for the service's address into its answer, and
-// sends it back the way it came.
-func (sv *service) answerARP(vw *view, f *frame.Frame) {
-	p, ok := f.ARP()
-	if !ok || p.Op() != frame.ARPRequest || [4]byte(p.TargetIP()) != sv.ip {
-		return
-	}
-	p.SetOp(frame.ARPReply)
-	copy(p.TargetMAC(), p.SenderMAC())
-	copy(p.TargetIP(), p.SenderIP())
-	sv.mac.Put(p.SenderMAC())
-	copy(p.SenderIP(), sv.ip[:])
-	sv.reflect(vw, f)
-}
+// away reports whether a frame came from a guest behind a remote VTEP.
+func away(f *frame.Frame) bool { return fdb.Dst(f.Ingress).IsRemote() }
 
-// answerEcho turns an ICMP echo request (RFC 792) into its reply.
-func (sv *service) answerEcho(vw *view, f *frame.Frame) {
-	b := f.Bytes()
-	ip, icmp := b[f.Info.L3:], b[f.Info.L4:]
-	if icmp[0] != 8 || icmp[1] != 0 || [4]byte(ip[16:20]) != sv.ip {
-		return
-	}
-	icmp[0] = 0
-	binary.BigEndian.PutUint16(icmp[2:], frame.Update(binary.BigEndian.Uint16(icmp[2:]), 8<<8, 0))
-	copy(ip[16:20], ip[12:16])
-	copy(ip[12:16], sv.ip[:])
-	binary.BigEndian.PutUint16(ip[10:], frame.Update(binary.BigEndian.Uint16(ip[10:]), uint16(ip[8])<<8|uint16(ip[9]), 64<<8|uint16(ip[9])))
-	ip[8] = 64
-	sv.reflect(vw, f)
-}
-
-// reflect sends a frame back to where it came from.
+// reflect sends a frame back to where it came from, and to the MAC there.
 func (sv *service) reflect(vw *view, f *frame.Frame) {
 	b := f.Bytes()
 	copy(b, b[6:12])

@@ -174,7 +174,7 @@ func TestAMessageForAnotherServerPassesOnEvenIfThisOneIsBusy(t *testing.T) {
 }
 
 func TestTheServerIdentifierIsFoundInWhateverOptionsThereAre(t *testing.T) {
-	own := server.As4()
+	v4 := service4{ip: server.As4()}
 	fixed := make([]byte, 240)
 	for _, c := range []struct {
 		name    string
@@ -190,12 +190,12 @@ func TestTheServerIdentifierIsFoundInWhateverOptionsThereAre(t *testing.T) {
 		{"one of another length", []byte{54, 5, 192, 168, 100, 3, 0}, false},
 		{"a length that leads out", []byte{12, 200, 1}, false},
 	} {
-		if got := forOther(append(fixed[:240:240], c.options...), own); got != c.other {
+		if got := v4.forOther(append(fixed[:240:240], c.options...)); got != c.other {
 			t.Errorf("%s: for another is %t", c.name, got)
 		}
 	}
 	for n := range 240 {
-		if forOther(fixed[:n], own) {
+		if v4.forOther(fixed[:n]) {
 			t.Errorf("%d bytes are for another", n)
 		}
 	}

@@ -39,6 +39,8 @@ const (
 	DHCPMalformed // not a DHCP message that can be read
 	DHCPIgnored   // a message that RFC 2131 says to leave unanswered
 	DHCPNoLease   // the lease could not be made durable, or the pool is empty
+	DHCPRate      // more DHCP messages a second than the port may send
+	DHCPSpoofed   // a DHCP message for another client than the frame's source
 
 	reasonCount
 )
@@ -76,6 +78,8 @@ var reasonNames = [Reasons]string{
 	DHCPMalformed: "dhcp_malformed",
 	DHCPIgnored:   "dhcp_ignored",
 	DHCPNoLease:   "dhcp_no_lease",
+	DHCPRate:      "dhcp_rate",
+	DHCPSpoofed:   "dhcp_spoofed",
 }
 
 // String is the reason's word: lower case, digits and underscores only.

@@ -1,0 +1,36 @@
+package vtep
+
+import (
+	"sync/atomic"
+	"time"
+)
+
+// rate lets so many events a second through, and a second's worth at once. The
+// zero value lets none through; it is used by several workers.
+//
+// It keeps the time at which the bucket would be full again (the generic cell
+// rate algorithm, ITU-T I.371): one word, so no lock.
+type rate struct {
+	full atomic.Int64 // nanoseconds on the caller's clock
+}
+
+// take takes one of perSecond at the time now, and reports whether there was one.
+func (r *rate) take(now time.Duration, perSecond int) bool {
+	each := time.Second / time.Duration(perSecond)
+	for {
+		was := r.full.Load()
+		full := max(time.Duration(was), now) + each
+		if full-now > time.Second {
+			return false
+		}
+		if r.full.CompareAndSwap(was, int64(full)) {
+			return true
+		}
+	}
+}
+
+// fair reports whether one of several users of something that they share may
+// have another piece, who has some of it: nobody may have more than he leaves to
+// others. Alone he gets a half, one of three a quarter; there is always some left
+// for whoever has nothing yet.
+func fair(has, free int) bool { return has < free }
