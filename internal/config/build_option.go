@@ -77,6 +77,7 @@ type layout struct {
 	unit   int  // length of one element, bytes; 0 = not known
 	many   bool // one element or more, not exactly one
 	number bool // a number, not addresses
+	signed bool
 }
 
 // layoutOf knows the options of RFC 2132, and a few of later ones, whose length
@@ -93,7 +94,9 @@ func layoutOf(code int64) layout {
 		return layout{unit: 1, number: true}
 	case 13, 22, 26:
 		return layout{unit: 2, number: true}
-	case 2, 24, 35, 38, 108, 211:
+	case 2: // the time offset (RFC 2132, section 3.4)
+		return layout{unit: 4, number: true, signed: true}
+	case 24, 35, 38, 108, 211:
 		return layout{unit: 4, number: true}
 	}
 	return layout{}
@@ -103,10 +106,15 @@ func (s *source) options(p path, raw []rawOption, in scope) []Option {
 	var out []Option
 	first := registry[uint8]{}
 	for i := range raw {
-		at := p.index(i)
+		r, at := &raw[i], p.index(i)
 		s.missing(at.key("code"), "an option needs its number")
-		code := s.integer(at.key("code"), raw[i].Code, 1, 254, 0)
-		o := s.option(at, &raw[i], code)
+		code := s.integer(at.key("code"), r.Code, 1, 254, 0)
+		v := optionText{text: r.Text, hex: r.Hex, number: r.Number}
+		if r.IP != nil {
+			v.ip = texts(*r.IP)
+		}
+		var o Option
+		o.Data, o.Form = s.optionValue(at, v, code, layoutOf(code), false)
 		if code == 0 {
 			continue
 		}
@@ -128,10 +136,25 @@ func (s *source) options(p path, raw []rawOption, in scope) []Option {
 	return out
 }
 
-// option reads the value of one option and checks its length; code is 0 where
-// it is not known.
-func (s *source) option(p path, raw *rawOption, code int64) Option {
-	var o Option
+// optionText is the value of an option as it is written, for DHCPv4 and DHCPv6.
+type optionText struct {
+	ip     []string
+	text   *string
+	hex    *hexText
+	number *int64
+}
+
+func texts[T ~string](list []T) []string {
+	var out []string
+	for _, v := range list {
+		out = append(out, string(v))
+	}
+	return out
+}
+
+// optionValue reads the value of one option and checks its length; code is 0
+// where it is not known.
+func (s *source) optionValue(p path, v optionText, code int64, l layout, v6 bool) (data []byte, form Form) {
 	var at path
 	for _, key := range []string{"ip", "text", "hex", "number"} {
 		here := p.key(key)
@@ -146,36 +169,42 @@ func (s *source) option(p path, raw *rawOption, code int64) Option {
 	}
 	if at == "" {
 		s.fault(p, "has no value: ip, text, hex or number is needed")
-		return o
+		return nil, FormHex
 	}
 	if !s.has(at) {
-		return o
+		return nil, FormHex
 	}
 	switch {
 	case strings.HasSuffix(string(at), ".ip"):
-		o.Form = FormIP
-		for i, v := range *raw.IP {
-			a, ok := s.ipv4(at.index(i), v)
+		form = FormIP
+		for i, text := range v.ip {
+			a, ok := s.ofFamily(at.index(i), text, v6)
 			if !ok {
-				return o
+				return data, form
 			}
-			o.Data = append(o.Data, a.AsSlice()...)
+			data = append(data, a.AsSlice()...)
 		}
 	case strings.HasSuffix(string(at), ".text"):
-		o.Form, o.Data = FormText, []byte(*raw.Text)
+		form, data = FormText, []byte(*v.text)
 	case strings.HasSuffix(string(at), ".hex"):
-		o.Data, _ = s.hex(at, *raw.Hex)
+		data, _ = s.hex(at, *v.hex)
 	default:
-		o.Form, o.Data = FormNumber, s.optionNumber(at, *raw.Number, code)
+		form, data = FormNumber, s.optionNumber(at, *v.number, code, l)
 	}
 	if s.has(at) {
-		s.optionLength(at, o, code)
+		s.optionLength(at, len(data), code, l)
 	}
-	return o
+	return data, form
 }
 
-func (s *source) optionNumber(p path, n, code int64) []byte {
-	l := layoutOf(code)
+func (s *source) ofFamily(p path, v string, v6 bool) (netip.Addr, bool) {
+	if v6 {
+		return s.ipv6(p, ipv6Text(v))
+	}
+	return s.ipv4(p, ipv4Text(v))
+}
+
+func (s *source) optionNumber(p path, n, code int64, l layout) []byte {
 	if !l.number {
 		if code != 0 {
 			s.fault(p, "the width of a number in option %d is not known: write it as hex", code)
@@ -183,7 +212,7 @@ func (s *source) optionNumber(p path, n, code int64) []byte {
 		return nil
 	}
 	lo, hi := int64(0), int64(1)<<(8*l.unit)-1
-	if code == 2 { // the time offset is signed (RFC 2132, section 3.4)
+	if l.signed {
 		lo, hi = -1<<31, 1<<31-1
 	}
 	if n < lo || n > hi {
@@ -195,9 +224,8 @@ func (s *source) optionNumber(p path, n, code int64) []byte {
 	return append([]byte(nil), wide[8-l.unit:]...)
 }
 
-func (s *source) optionLength(p path, o Option, code int64) {
-	l := layoutOf(code)
-	switch n := len(o.Data); {
+func (s *source) optionLength(p path, n int, code int64, l layout) {
+	switch {
 	case n == 0:
 		s.fault(p, "is empty")
 	case n > maxOption:
@@ -209,21 +237,22 @@ func (s *source) optionLength(p path, o Option, code int64) {
 	}
 }
 
-// addresses reads the value of an option of addresses.
-func (o Option) addresses() []netip.Addr {
+// addressesOf reads the value of an option of addresses of size bytes.
+func addressesOf(data []byte, size int) []netip.Addr {
 	var out []netip.Addr
-	for b := o.Data; len(b) >= 4; b = b[4:] {
-		out = append(out, netip.AddrFrom4([4]byte(b)))
+	for b := data; len(b) >= size; b = b[size:] {
+		a, _ := netip.AddrFromSlice(b[:size])
+		out = append(out, a)
 	}
 	return out
 }
 
-// number reads the value of an option that was written as a number.
-func (o Option) number() int64 {
+// numberOf reads the value of an option that was written as a number.
+func numberOf(data []byte, l layout) int64 {
 	var wide [8]byte
-	copy(wide[8-len(o.Data):], o.Data)
+	copy(wide[8-len(data):], data)
 	n := int64(binary.BigEndian.Uint64(wide[:]))
-	if o.Code == 2 {
+	if l.signed {
 		return int64(int32(n))
 	}
 	return n

@@ -36,10 +36,24 @@ func (s *source) segment(p path, raw *rawSegment, u *Underlay) Segment {
 	}
 	s.withinSegment(p, &seg)
 	if raw.DHCP != nil {
-		seg.DHCP = s.dhcp(p.key("dhcp"), raw.DHCP)
+		seg.DHCP = s.dhcp(p.key("dhcp"), raw.DHCP, seg.Ports)
+	}
+	if raw.DHCP6 != nil {
+		seg.DHCP6 = s.dhcp6(p.key("dhcp6"), raw.DHCP6, seg.Ports)
+	}
+	if raw.RA != nil && !raw.RA.Off {
+		seg.RA = s.ra(p.key("ra"), raw.RA, seg.DHCP6)
+	}
+	for _, key := range []path{p.key("dhcp6"), p.key("ra")} {
+		if s.has(key) && s.has(p.key("mtu")) && seg.MTU < minMTU6 {
+			s.fault(p.key("mtu"), "%d is less than IPv6 needs, which %s is for: %d", seg.MTU, s.other(key), minMTU6)
+		}
 	}
 	return seg
 }
+
+// minMTU6 is the least that IPv6 runs over (RFC 8200 section 5), bytes.
+const minMTU6 = 1280
 
 // remote is the address of another VTEP.
 func (s *source) remote(p path, v addrText, u *Underlay) (netip.Addr, bool) {
@@ -113,6 +127,10 @@ func (s *source) port(p path, raw *rawPort) Port {
 		NetNS:    s.nonEmpty(p.key("netns"), raw.NetNS, ""),
 		Isolated: raw.Isolated,
 		MaxMACs:  int(s.integer(p.key("max_macs"), raw.MaxMACs, 0, 1<<24, 0)),
+
+		MaxLeases:    int(s.integer(p.key("max_leases"), raw.MaxLeases, 0, 1<<24, 0)),
+		DHCPRate:     int(s.integer(p.key("dhcp_rate"), raw.DHCPRate, 0, 1_000_000, 0)),
+		DHCPCheckMAC: raw.DHCPCheckMAC,
 	}
 	s.missing(p.key("tap"), "the port's TAP device is needed")
 	port.TAP, _ = s.ifname(p.key("tap"), raw.TAP)

@@ -90,7 +90,9 @@ type Segment struct {
 	MaxMACs  int
 	FDB      []StaticEntry
 	Ports    []Port
-	DHCP     *DHCP // nil = no server
+	DHCP     *DHCP  // nil = no server
+	DHCP6    *DHCP6 // nil = no server
+	RA       *RA    // nil = no router advertisements
 }
 
 // StaticEntry is an FDB entry that never moves. Exactly one of Dst and Port is set.
@@ -109,6 +111,10 @@ type Port struct {
 	Bridge   string
 	Isolated bool
 	MaxMACs  int // 0 = the segment's
+
+	MaxLeases    int  // of its clients, IPv4 and IPv6 each; 0 = no limit
+	DHCPRate     int  // messages a second; 0 = no limit
+	DHCPCheckMAC bool // the client must be the frame's source
 }
 
 // Defaults of keys that are left out.
@@ -125,6 +131,10 @@ const (
 	DefaultAgeing      = 300 * time.Second
 	DefaultMaxMACs     = 8192
 	DefaultLease       = 12 * time.Hour
+	DefaultProbe       = 200 * time.Millisecond
+	DefaultRAInterval  = 10 * time.Minute
+	DefaultRAValid     = 30 * 24 * time.Hour
+	DefaultRAPreferred = 7 * 24 * time.Hour
 )
 
 // Words that stand for a number.

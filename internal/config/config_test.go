@@ -48,7 +48,11 @@ func TestTheShippedFileMentionsEveryKey(t *testing.T) {
 	}
 	eachKey(reflect.TypeFor[rawConfig](), "", func(p path) {
 		if i := strings.Index(string(p), ".options[]."); i >= 0 { // told once, for all places of options
-			p = "segments[].dhcp" + p[i:]
+			family := path("segments[].dhcp")
+			if strings.HasPrefix(string(p), "segments[].dhcp6") {
+				family = "segments[].dhcp6"
+			}
+			p = family + p[i:]
 		}
 		if !mentioned[string(p)] {
 			t.Errorf("%s is missing", p)
@@ -114,6 +118,9 @@ func TestAMinimalFileHasTheDefaults(t *testing.T) {
 		{"t1", d.T1.String(), "6h0m0s"},
 		{"t2", d.T2.String(), "10h30m0s"},
 		{"serve", d.Serve, ServeSegment},
+		{"probe", d.Probe, 200 * time.Millisecond},
+		{"offer_hold", d.OfferHold, 2 * time.Minute},
+		{"decline_hold", d.DeclineHold, 10 * time.Minute},
 	} {
 		if !reflect.DeepEqual(tc.got, tc.want) {
 			t.Errorf("%s is %v, want %v", tc.what, tc.got, tc.want)

@@ -126,6 +126,10 @@ func (s *source) value(n ast.Node, v reflect.Value, p path, key place) {
 func (s *source) mapping(n ast.Node, v reflect.Value, p path) {
 	entries, ok := entriesOf(n)
 	if !ok {
+		if b, can := v.Addr().Interface().(interface{ turn(on bool) }); can && n.Type() == ast.BoolType {
+			b.turn(n.(*ast.BoolNode).Value)
+			return
+		}
 		if short, can := v.Addr().Interface().(interface{ shorthand(string) string }); can && n.Type() == ast.StringType {
 			if key := short.shorthand(n.(*ast.StringNode).Value); key != "" {
 				s.places[p.key(key)] = s.places[p]
@@ -162,7 +166,7 @@ func (s *source) mapping(n ast.Node, v reflect.Value, p path) {
 // one may hold, by the struct that they will stand in.
 var planned = map[reflect.Type][]string{
 	reflect.TypeFor[rawConfig]():  {"trunks"},
-	reflect.TypeFor[rawSegment](): {"suppress", "dhcp6", "ra"},
+	reflect.TypeFor[rawSegment](): {"suppress"},
 	reflect.TypeFor[rawPort]():    {"stream"},
 }
 
@@ -230,7 +234,8 @@ func (s *source) text(n ast.Node, v reflect.Value, p path) {
 			v.SetString(t.GetToken().Value)
 			return
 		}
-		if _, isTime := v.Interface().(durationText); isTime {
+		switch v.Interface().(type) {
+		case durationText, probeText:
 			s.fault(p, "a duration needs its unit, such as %ss", t.GetToken().Value)
 			return
 		}

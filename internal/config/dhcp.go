@@ -23,9 +23,17 @@ type DHCP struct {
 	Relays  []Relay
 	Classes []Class
 
+	NextServer netip.Addr // siaddr; the zero Addr if there is none
+	BootFile   string     // the file field, at most 127 bytes
+
 	Authoritative   bool
-	SubnetSelection bool // RFC 3011
-	Serve           Serve
+	SubnetSelection bool          // RFC 3011
+	RapidCommit     bool          // RFC 4039
+	BOOTP           bool          // clients of RFC 951, from reservations only
+	Probe           time.Duration // whole milliseconds; 0 = an address is offered unprobed
+
+	OfferHold, DeclineHold time.Duration // whole seconds
+	Serve                  Serve
 }
 
 // Range is a range of addresses, both ends included.
@@ -81,13 +89,17 @@ const (
 	FormNumber
 )
 
-// Host is a reservation. Exactly one of MAC and ClientID is set.
+// Host is a reservation. At most one of MAC, ClientID and Port is set; where
+// none is, the client is told by Hostname.
 type Host struct {
-	MAC      net.HardwareAddr
-	ClientID []byte // option 61 with its type byte, 2..255 bytes
-	IP       netip.Addr
-	Hostname string
-	Options  []Option
+	MAC        net.HardwareAddr
+	ClientID   []byte // option 61 with its type byte, 2..255 bytes
+	Port       string // the TAP of one of the segment's ports
+	IP         netip.Addr
+	Hostname   string
+	NextServer netip.Addr
+	BootFile   string
+	Options    []Option
 }
 
 // Relay is a further subnet, served by giaddr. It inherits no options.
@@ -96,15 +108,22 @@ type Relay struct {
 	Ranges  []Range // disjoint, without the gateway
 	Gateway netip.Addr
 	DNS     []netip.Addr
+	Domain  string
+	MTU     uint16 // option 26; 0 = not sent
+	Lease   time.Duration
+	T1, T2  time.Duration
+	Routes  []Route
 	Options []Option
 }
 
 // Class gives options to the clients that match.
 type Class struct {
-	By      Matcher
-	Match   string // bytes to match; empty for ByArch
-	Arch    uint16 // for ByArch
-	Options []Option
+	By         Matcher
+	Match      string // bytes to match; empty for ByArch
+	Arch       uint16 // for ByArch
+	NextServer netip.Addr
+	BootFile   string
+	Options    []Option
 }
 
 // Matcher is what a class matches by; its text is the key in the file.

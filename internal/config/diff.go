@@ -21,8 +21,8 @@ type Changes struct {
 type SegmentChange struct {
 	Old, New Segment
 
-	Name, MTU, Peers, Group, FDB, Ports, DHCP bool
-	Limits                                    bool // learning, ageing, max_macs
+	Name, MTU, Peers, Group, FDB, Ports, DHCP, DHCP6, RA bool
+	Limits                                               bool // learning, ageing, max_macs
 }
 
 // Diff compares two configurations. Neither is changed, and the result shares
@@ -65,12 +65,14 @@ func compare(a, b *Segment) SegmentChange {
 		FDB:    !reflect.DeepEqual(a.FDB, b.FDB),
 		Ports:  !reflect.DeepEqual(a.Ports, b.Ports),
 		DHCP:   !reflect.DeepEqual(a.DHCP, b.DHCP),
+		DHCP6:  !reflect.DeepEqual(a.DHCP6, b.DHCP6),
+		RA:     !reflect.DeepEqual(a.RA, b.RA),
 		Limits: a.Learning != b.Learning || a.Ageing != b.Ageing || a.MaxMACs != b.MaxMACs,
 	}
 }
 
 func (c *SegmentChange) any() bool {
-	return c.Name || c.MTU || c.Peers || c.Group || c.FDB || c.Ports || c.DHCP || c.Limits
+	return c.Name || c.MTU || c.Peers || c.Group || c.FDB || c.Ports || c.DHCP || c.DHCP6 || c.RA || c.Limits
 }
 
 // sameSet compares lists without repetitions, whose order has no meaning.

@@ -5,16 +5,40 @@ import (
 	"net/netip"
 )
 
-// broadcast is the last address of an IPv4 prefix.
-func broadcast(n netip.Prefix) netip.Addr {
-	a := n.Addr().As4()
-	binary.BigEndian.PutUint32(a[:], binary.BigEndian.Uint32(a[:])|uint32(uint64(1)<<(32-n.Bits())-1))
-	return netip.AddrFrom4(a)
+// last is the last address of a prefix: of an IPv4 subnet its broadcast address.
+func last(n netip.Prefix) netip.Addr {
+	b := n.Masked().Addr().AsSlice()
+	for i := n.Bits(); i < 8*len(b); i++ {
+		b[i/8] |= 0x80 >> (i % 8)
+	}
+	a, _ := netip.AddrFromSlice(b)
+	return a
 }
 
-// usable are the addresses of a subnet that machines can have.
+// plus is the address n after a, which is an IPv6 one.
+func plus(a netip.Addr, n uint64) netip.Addr {
+	b := a.As16()
+	low := binary.BigEndian.Uint64(b[8:])
+	if low+n < low {
+		binary.BigEndian.PutUint64(b[:8], binary.BigEndian.Uint64(b[:8])+1)
+	}
+	binary.BigEndian.PutUint64(b[8:], low+n)
+	return netip.AddrFrom16(b)
+}
+
+// usable are the addresses of an IPv4 subnet that machines can have.
 func usable(n netip.Prefix) []Range {
-	return []Range{{n.Addr().Next(), broadcast(n).Prev()}}
+	return []Range{{n.Addr().Next(), last(n).Prev()}}
+}
+
+// usable6 are the addresses of an IPv6 subnet that are given out where nothing
+// else is said: 61,440 of them, clear of those that people give by hand, or all
+// that a smaller subnet has.
+func usable6(n netip.Prefix) []Range {
+	if n.Bits() <= 112 {
+		return []Range{{plus(n.Addr(), 0x1000), plus(n.Addr(), 0xffff)}}
+	}
+	return []Range{{n.Addr().Next(), last(n)}}
 }
 
 // without takes one address out of disjoint ranges, in their order.
@@ -33,4 +57,20 @@ func without(ranges []Range, a netip.Addr) []Range {
 		}
 	}
 	return out
+}
+
+// fewer tells whether IPv6 ranges have at most so many addresses.
+func fewer(ranges []Range, most uint64) bool {
+	for _, r := range ranges {
+		if plus(r.First, most).Compare(r.Last) <= 0 {
+			return false
+		}
+		first, last := r.First.As16(), r.Last.As16()
+		n := binary.BigEndian.Uint64(last[8:]) - binary.BigEndian.Uint64(first[8:]) + 1
+		if n > most {
+			return false
+		}
+		most -= n
+	}
+	return true
 }

@@ -64,6 +64,8 @@ type rawSegment struct {
 	FDB      []rawStatic  `yaml:"fdb" jsonschema_description:"Static entries; they never move or age."`
 	Ports    []rawPort    `yaml:"ports" jsonschema_description:"Where guests are attached."`
 	DHCP     *rawDHCP     `yaml:"dhcp" jsonschema_description:"The DHCPv4 server of the segment, or only its subnet, such as 192.168.100.0/24."`
+	DHCP6    *rawDHCP6    `yaml:"dhcp6" jsonschema_description:"The DHCPv6 server of the segment, or only its subnet, such as 2001:db8:100::/64."`
+	RA       *rawRA       `yaml:"ra" jsonschema_description:"Router advertisements in the segment; true is with defaults only."`
 }
 
 type rawStatic struct {
@@ -80,4 +82,8 @@ type rawPort struct {
 	Bridge   ifnameText `yaml:"bridge" jsonschema_description:"Linux bridge that the kernel side is enslaved to."`
 	Isolated bool       `yaml:"isolated" jsonschema_description:"Isolated ports reach remote VTEPs and ports that are not isolated, but not each other."`
 	MaxMACs  int64      `yaml:"max_macs" jsonschema:"minimum=0,maximum=16777216" jsonschema_description:"Limit of MACs learned on this port; 0 is the segment's."`
+
+	MaxLeases    int64 `yaml:"max_leases" jsonschema:"minimum=0,maximum=16777216" jsonschema_description:"How many DHCP leases its clients may have, IPv4 and IPv6 each; 0 (the default) is no limit."`
+	DHCPRate     int64 `yaml:"dhcp_rate" jsonschema:"minimum=0,maximum=1000000" jsonschema_description:"How many DHCP messages a second of its clients are served; 0 (the default) is no limit."`
+	DHCPCheckMAC bool  `yaml:"dhcp_check_mac" jsonschema_description:"Serve only DHCP clients that name the source of their frame as their hardware address; messages of relays aside."`
 }

@@ -18,8 +18,15 @@ type rawDHCP struct {
 	Hosts           []rawHost    `yaml:"hosts" jsonschema_description:"Reservations."`
 	Relays          []rawRelay   `yaml:"relays" jsonschema_description:"Further subnets, served by giaddr. They inherit no options."`
 	Classes         []rawClass   `yaml:"classes" jsonschema:"maxItems=64" jsonschema_description:"Options for clients that match, 64 classes at most."`
+	NextServer      ipv4Text     `yaml:"next_server" jsonschema_description:"Where the boot file is fetched from (siaddr)."`
+	BootFile        string       `yaml:"boot_file" jsonschema:"minLength=1,maxLength=127" jsonschema_description:"What a client boots (the file field)."`
 	Authoritative   bool         `yaml:"authoritative" jsonschema_description:"Answer an INIT-REBOOT of a client without a record by a NAK, not by silence."`
 	SubnetSelection bool         `yaml:"subnet_selection" jsonschema_description:"Honour option 118 (RFC 3011)."`
+	RapidCommit     bool         `yaml:"rapid_commit" jsonschema_description:"Answer a DISCOVER with option 80 by an ACK (RFC 4039). Safe only where no other server serves the segment."`
+	BOOTP           bool         `yaml:"bootp" jsonschema_description:"Answer BOOTP clients (RFC 951), from reservations only."`
+	Probe           probeText    `yaml:"probe" jsonschema_description:"How long an ARP probe of an address is given before the address is offered to a client that did not have it, or off. Default 200ms."`
+	OfferHold       durationText `yaml:"offer_hold" jsonschema_description:"How long an offer is held for its client. Default 2m."`
+	DeclineHold     durationText `yaml:"decline_hold" jsonschema_description:"How long an address is left alone that a client or a probe has found in use. Default 10m."`
 	Serve           serveText    `yaml:"serve" jsonschema_description:"Who is served. segment (the default): clients behind remote VTEPs too; local: only this VTEP's ports."`
 }
 
@@ -47,11 +54,14 @@ type rawOption struct {
 }
 
 type rawHost struct {
-	MAC      macText     `yaml:"mac" jsonschema_description:"Whose it is, by hardware address; either this or client_id."`
-	ClientID hexText     `yaml:"client_id" jsonschema_description:"Whose it is, by option 61, its type byte included; either this or mac."`
-	IP       ipv4Text    `yaml:"ip" jsonschema:"required" jsonschema_description:"The address that is kept for it."`
-	Hostname domainText  `yaml:"hostname" jsonschema_description:"Option 12."`
-	Options  []rawOption `yaml:"options" jsonschema_description:"Options for this host; they win over all others."`
+	MAC        macText     `yaml:"mac" jsonschema_description:"Whose it is, by hardware address; one of mac, client_id and port, or hostname alone."`
+	ClientID   hexText     `yaml:"client_id" jsonschema_description:"Whose it is, by option 61, its type byte included."`
+	Port       ifnameText  `yaml:"port" jsonschema_description:"Whose it is, by the tap: name of the segment's port that it is behind."`
+	IP         ipv4Text    `yaml:"ip" jsonschema:"required" jsonschema_description:"The address that is kept for it."`
+	Hostname   domainText  `yaml:"hostname" jsonschema_description:"Option 12. Without mac, client_id and port: whose it is, by the name that the client gives."`
+	NextServer ipv4Text    `yaml:"next_server" jsonschema_description:"Where this host fetches its boot file from (siaddr)."`
+	BootFile   string      `yaml:"boot_file" jsonschema:"minLength=1,maxLength=127" jsonschema_description:"What this host boots (the file field)."`
+	Options    []rawOption `yaml:"options" jsonschema_description:"Options for this host; they win over all others."`
 }
 
 type rawRelay struct {
@@ -59,14 +69,22 @@ type rawRelay struct {
 	Ranges  *[]rangeText `yaml:"ranges" jsonschema_description:"Addresses that are given out. Default: the whole subnet less the gateway."`
 	Gateway ipv4Text     `yaml:"gateway" jsonschema_description:"Option 3, the router."`
 	DNS     []ipv4Text   `yaml:"dns" jsonschema_description:"Option 6, the name servers."`
+	Domain  domainText   `yaml:"domain" jsonschema_description:"Option 15, the domain name."`
+	MTU     int64        `yaml:"mtu" jsonschema:"minimum=68,maximum=65535" jsonschema_description:"Option 26, bytes. Default: not sent."`
+	Lease   durationText `yaml:"lease" jsonschema_description:"How long an address is leased, 10s or more. Default: as in the segment's own subnet, and so t1 and t2."`
+	T1      durationText `yaml:"t1" jsonschema_description:"When a client renews."`
+	T2      durationText `yaml:"t2" jsonschema_description:"When a client rebinds."`
+	Routes  []rawRoute   `yaml:"routes" jsonschema_description:"Option 121, classless static routes (RFC 3442)."`
 	Options []rawOption  `yaml:"options" jsonschema_description:"Further options, by number."`
 }
 
 type rawClass struct {
-	Vendor    string      `yaml:"vendor" jsonschema:"minLength=1" jsonschema_description:"Matches a vendor class (option 60) that begins with it. A class has exactly one matcher."`
-	User      string      `yaml:"user" jsonschema:"minLength=1" jsonschema_description:"Matches a user class (option 77)."`
-	Hostname  string      `yaml:"hostname" jsonschema:"minLength=1" jsonschema_description:"Matches the client's host name (option 12)."`
-	CircuitID string      `yaml:"circuit_id" jsonschema:"minLength=1" jsonschema_description:"Matches the relay's circuit id (option 82.1): text, or 0x and hexadecimal."`
-	Arch      *int64      `yaml:"arch" jsonschema:"minimum=0,maximum=65535" jsonschema_description:"Matches the client's architecture (option 93), such as 7 for x86-64 UEFI."`
-	Options   []rawOption `yaml:"options" jsonschema:"required,minItems=1" jsonschema_description:"What a client that matches gets."`
+	Vendor     string      `yaml:"vendor" jsonschema:"minLength=1" jsonschema_description:"Matches a vendor class (option 60) that begins with it. A class has exactly one matcher."`
+	User       string      `yaml:"user" jsonschema:"minLength=1" jsonschema_description:"Matches a user class (option 77)."`
+	Hostname   string      `yaml:"hostname" jsonschema:"minLength=1" jsonschema_description:"Matches the client's host name (option 12)."`
+	CircuitID  string      `yaml:"circuit_id" jsonschema:"minLength=1" jsonschema_description:"Matches the relay's circuit id (option 82.1): text, or 0x and hexadecimal."`
+	Arch       *int64      `yaml:"arch" jsonschema:"minimum=0,maximum=65535" jsonschema_description:"Matches the client's architecture (option 93), such as 7 for x86-64 UEFI."`
+	NextServer ipv4Text    `yaml:"next_server" jsonschema_description:"Where a client that matches fetches its boot file from (siaddr)."`
+	BootFile   string      `yaml:"boot_file" jsonschema:"minLength=1,maxLength=127" jsonschema_description:"What a client that matches boots (the file field)."`
+	Options    []rawOption `yaml:"options" jsonschema:"minItems=1" jsonschema_description:"What a client that matches gets; this, next_server or boot_file is needed."`
 }

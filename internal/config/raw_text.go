@@ -7,8 +7,11 @@ import "github.com/invopop/jsonschema"
 type (
 	addrText      string // IPv4 or IPv6 address
 	ipv4Text      string // IPv4 address
+	ipv6Text      string // IPv6 address
 	prefixText    string // IPv4 prefix
+	prefix6Text   string // IPv6 prefix
 	rangeText     string // IPv4 addresses, first-last
+	range6Text    string // IPv6 addresses, first-last
 	portRangeText string // UDP ports, first-last
 	macText       string
 	ifnameText    string
@@ -22,6 +25,8 @@ type (
 	ttlText       string
 	tosText       string
 	dhcpMTUText   string
+	raMTUText     string
+	probeText     string // a duration, or off
 )
 
 const (
@@ -30,6 +35,7 @@ const (
 	namePattern     = `^[A-Za-z0-9]([A-Za-z0-9._-]{0,62})$`
 	durationPattern = `^([0-9]+(\.[0-9]+)?(us|ms|s|m|h))+$`
 	hexPattern      = `^[0-9A-Fa-f]{2}(:?[0-9A-Fa-f]{2})*$`
+	ipv6Pattern     = `[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*`
 	domainPattern   = `^[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*$`
 )
 
@@ -39,6 +45,7 @@ type numberOrWord interface{ word() string }
 func (ttlText) word() string     { return inherit }
 func (tosText) word() string     { return inherit }
 func (dhcpMTUText) word() string { return off }
+func (raMTUText) word() string   { return off }
 
 // A choice is one of a few words.
 type choice interface{ words() []string }
@@ -46,6 +53,7 @@ type choice interface{ words() []string }
 func (offloadText) words() []string { return []string{auto, off} }
 func (acceptText) words() []string  { return []string{string(AcceptPeers), string(AcceptAny)} }
 func (serveText) words() []string   { return []string{string(ServeSegment), string(ServeLocal)} }
+func (probeText) words() []string   { return []string{off} }
 
 func (addrText) JSONSchema() *jsonschema.Schema {
 	return &jsonschema.Schema{Type: "string", AnyOf: []*jsonschema.Schema{{Format: "ipv4"}, {Format: "ipv6"}}}
@@ -57,6 +65,18 @@ func (ipv4Text) JSONSchema() *jsonschema.Schema {
 
 func (prefixText) JSONSchema() *jsonschema.Schema {
 	return pattern(`^` + ipv4Pattern + `/(3[0-2]|[12]?[0-9])$`)
+}
+
+func (ipv6Text) JSONSchema() *jsonschema.Schema {
+	return &jsonschema.Schema{Type: "string", Format: "ipv6"}
+}
+
+func (prefix6Text) JSONSchema() *jsonschema.Schema {
+	return pattern(`^` + ipv6Pattern + `/(12[0-8]|1[01][0-9]|[1-9]?[0-9])$`)
+}
+
+func (range6Text) JSONSchema() *jsonschema.Schema {
+	return pattern(`^` + ipv6Pattern + `(-` + ipv6Pattern + `)?$`)
 }
 
 func (rangeText) JSONSchema() *jsonschema.Schema {
@@ -86,12 +106,30 @@ func (tosText) JSONSchema() *jsonschema.Schema {
 	return s
 }
 func (dhcpMTUText) JSONSchema() *jsonschema.Schema { return numberOr("68", "65535", off) }
+func (raMTUText) JSONSchema() *jsonschema.Schema   { return numberOr("1280", "65535", off) }
+func (t probeText) JSONSchema() *jsonschema.Schema {
+	return &jsonschema.Schema{OneOf: []*jsonschema.Schema{pattern(durationPattern), enum(t)}}
+}
 
 // JSONSchemaExtend lets a subnet stand for the whole server.
 func (rawDHCP) JSONSchemaExtend(s *jsonschema.Schema) {
 	full := *s
 	full.Version, full.ID = "", ""
 	*s = jsonschema.Schema{OneOf: []*jsonschema.Schema{prefixText("").JSONSchema(), &full}}
+}
+
+// JSONSchemaExtend lets a subnet stand for the whole server.
+func (rawDHCP6) JSONSchemaExtend(s *jsonschema.Schema) {
+	full := *s
+	full.Version, full.ID = "", ""
+	*s = jsonschema.Schema{OneOf: []*jsonschema.Schema{prefix6Text("").JSONSchema(), &full}}
+}
+
+// JSONSchemaExtend lets true stand for advertisements with defaults only.
+func (rawRA) JSONSchemaExtend(s *jsonschema.Schema) {
+	full := *s
+	full.Version, full.ID = "", ""
+	*s = jsonschema.Schema{OneOf: []*jsonschema.Schema{{Type: "boolean"}, &full}}
 }
 
 // JSONSchemaExtend lets a word stand for all offloads.
@@ -106,13 +144,25 @@ func (rawOption) JSONSchemaExtend(s *jsonschema.Schema) {
 	s.OneOf = oneRequired("ip", "text", "hex", "number")
 }
 
+// JSONSchemaExtend says that an option has exactly one value.
+func (rawOption6) JSONSchemaExtend(s *jsonschema.Schema) {
+	s.OneOf = oneRequired("ip", "text", "hex", "number")
+}
+
 // JSONSchemaExtend says that a class has exactly one matcher.
 func (rawClass) JSONSchemaExtend(s *jsonschema.Schema) {
 	s.OneOf = oneRequired("vendor", "user", "hostname", "circuit_id", "arch")
+	s.AnyOf = oneRequired("options", "next_server", "boot_file")
+}
+
+// JSONSchemaExtend says that a reservation has an owner; a hostname is one by
+// itself.
+func (rawHost) JSONSchemaExtend(s *jsonschema.Schema) {
+	s.AnyOf = oneRequired("mac", "client_id", "port", "hostname")
 }
 
 // JSONSchemaExtend says that a reservation has exactly one owner.
-func (rawHost) JSONSchemaExtend(s *jsonschema.Schema) { s.OneOf = oneRequired("mac", "client_id") }
+func (rawHost6) JSONSchemaExtend(s *jsonschema.Schema) { s.OneOf = oneRequired("mac", "duid", "port") }
 
 // JSONSchemaExtend says that a static entry has exactly one place.
 func (rawStatic) JSONSchemaExtend(s *jsonschema.Schema) { s.OneOf = oneRequired("dst", "port") }

@@ -102,18 +102,19 @@ func (g generator) segment(i int, addr func(int) string, any, v6 bool) string {
 	for j := range ports {
 		list = append(list, g.some(fmt.Sprintf("!tap: tap%d-%d", i, j), "netns: "+g.one("g1", "/run/netns/g1", "/proc/1/ns/net"),
 			fmt.Sprintf("rename: eth%d-%d", i, j), fmt.Sprintf(`mac: "02:00:00:01:%02x:%02X"`, i, 10+j), "bridge: br0",
-			"isolated: "+g.one("true", "false"), "max_macs: "+g.one("0", "5")))
+			"isolated: "+g.one("true", "false"), "max_macs: "+g.one("0", "5"), "max_leases: "+g.one("0", "7"),
+			"dhcp_rate: "+g.one("0", "100"), "dhcp_check_mac: "+g.one("true", "false")))
 	}
 	fdb := g.list(3, func(j int) string {
 		return fmt.Sprintf(`{mac: "02:00:00:02:%02x:%02x", %s}`, i, j, g.one("dst: "+addr(9), fmt.Sprintf("port: tap%d-0", i)))
 	})
 	return g.some(fmt.Sprintf("!vni: %d", 100+i), "name: "+[]string{g.one("blue", `"null"`, `"1.5"`), g.one("off", `"12"`, "a.b_c-d"), g.one("yes", `"1e3"`, `"0x1"`)}[i],
-		"mtu: "+g.one("68", "1450", "65535"), "peers: "+g.list(3, func(j int) string { return addr(2 + j) }), group,
+		"mtu: "+g.one("1280", "1450", "65535"), "peers: "+g.list(3, func(j int) string { return addr(2 + j) }), group,
 		"learning: "+g.one("true", "false"), "ageing: "+g.one("300s", "5m", "1s", "1500s", "1h0m1s", "8760h", "1h30m"),
-		"fdb: "+fdb, "!ports: ["+strings.Join(list, ", ")+"]", "dhcp: "+g.dhcp())
+		"fdb: "+fdb, "!ports: ["+strings.Join(list, ", ")+"]", "dhcp: "+g.dhcp(fmt.Sprintf("tap%d-0", i)), "!dhcp6: "+g.dhcp6(fmt.Sprintf("tap%d-0", i)), "ra: "+g.ra())
 }
 
-func (g generator) dhcp() string {
+func (g generator) dhcp(port string) string {
 	if g.IntN(4) == 0 {
 		return g.one("10.0.0.0/8", "192.168.100.0/24", "10.0.0.4/30")
 	}
@@ -125,16 +126,57 @@ func (g generator) dhcp() string {
 			return fmt.Sprintf("{to: 10.%d.0.0/16, via: %s}", i, g.one("0.0.0.0", "10.0.0.9"))
 		}),
 		"options: "+g.options(), "hosts: "+g.list(3, func(i int) string {
+			if i == 2 { // one that is told by its name alone, or by its port
+				return g.some("!ip: 10.0.7.99", g.one("!hostname: alone", "!port: "+port), "boot_file: "+g.one("b", `"é, ü"`), "next_server: 10.0.0.8")
+			}
 			return g.some(g.one(fmt.Sprintf(`!mac: "02:00:00:00:00:%02x"`, i), fmt.Sprintf(`!client_id: "ff:%02x"`, i)),
 				fmt.Sprintf("!ip: 10.%s.%d", g.one("0.7", "77.0"), 3+i), "hostname: "+g.one("web1", "a.b", `"7"`), "options: "+g.options())
 		}),
 		"!relays: ["+g.some("!subnet: 10.77.0.0/24", "ranges: [10.77.0.5-10.77.0.9]", "gateway: "+g.one("10.77.0.1", "10.77.0.7"),
-			"dns: [9.9.9.9]", "options: "+g.options())+"]",
+			"dns: [9.9.9.9]", "options: "+g.options(), "domain: a.b", "mtu: 1500", g.one("lease: 12h", "lease: 1h", "t1: 2s", "t2: 3s, t1: 2s", "lease: 20s, t1: 2s"),
+			"routes: [{to: 10.9.0.0/16, via: 10.77.0.9}]")+"]",
 		"classes: "+g.list(3, func(i int) string {
-			return fmt.Sprintf(`{%s, options: [{code: 67, text: x}]}`, g.one(fmt.Sprintf(`vendor: "PXE%d"`, i), fmt.Sprintf(`user: "é%d"`, i),
+			return fmt.Sprintf(`{%s, %s}`, g.one("options: [{code: 67, text: x}]", "boot_file: x", "next_server: 10.0.0.8"), g.one(fmt.Sprintf(`vendor: "PXE%d"`, i), fmt.Sprintf(`user: "é%d"`, i),
 				fmt.Sprintf("hostname: h%d", i), fmt.Sprintf(`circuit_id: "0x00%02x"`, i), fmt.Sprintf(`circuit_id: c%d`, i), fmt.Sprintf("arch: %d", i)))
 		}),
+		"next_server: 10.0.0.8", "boot_file: "+g.one("x", `"1"`), "rapid_commit: "+g.one("true", "false"), "bootp: "+g.one("true", "false"),
+		"probe: "+g.one("off", "200ms", "10ms", "1s500ms"), "offer_hold: "+g.one("2m", "1s"), "decline_hold: "+g.one("10m", "24h"),
 		"authoritative: "+g.one("true", "false"), "subnet_selection: "+g.one("true", "false"), "serve: "+g.one("segment", "local"))
+}
+
+func (g generator) dhcp6(port string) string {
+	if g.IntN(4) == 0 {
+		return g.one(`"2001:db8::/64"`, `"fd00::/48"`, `"2001:db8::4/126"`, `"2001:db8::/112"`)
+	}
+	return g.some(`!subnet: "2001:db8::/64"`, `server: "2001:db8::`+g.one("2", "7", "1234")+`"`,
+		"ranges: "+g.one("[]", `["2001:db8::1000-2001:db8::ffff"]`, `["2001:db8::2-2001:db8::9", "2001:db8::a:0"]`),
+		"dns: "+g.list(2, func(i int) string { return fmt.Sprintf(`"2001:db8::%x"`, 1+i) }), "search: "+g.list(2, func(i int) string { return g.one("blue.example", "x") + fmt.Sprint(i) }),
+		g.one("lease: 12h", "lease: 10s", "preferred: 12h", "t1: 1s", "t2: 7h30m", "lease: 1h, preferred: 4m, t1: 1m, t2: 2m"),
+		`!prefixes: [{prefix: "2001:db8:1::/48", length: `+g.one("48", "56", "72")+"}]",
+		"hosts: "+g.list(3, func(i int) string {
+			return g.some([]string{`!mac: "02:00:00:00:00:01"`, `!duid: "00:03:01"`, "!port: " + port}[i],
+				fmt.Sprintf(`!ip: "2001:db8::7:%x"`, i), "hostname: "+g.one("web1", `"7"`), "options: "+g.options6())
+		}),
+		"options: "+g.options6(), "rapid_commit: "+g.one("true", "false"), "offer_hold: "+g.one("2m", "1s"), "decline_hold: "+g.one("10m", "24h"),
+		"serve: "+g.one("segment", "local"))
+}
+
+func (g generator) options6() string {
+	return g.list(4, func(i int) string {
+		return []string{`{code: 31, ip: ["2001:db8::1", "ff05::1"]}`, `{code: 41, text: "CET-1"}`, `{code: 1000, hex: "0A:0b"}`, "{code: 32, number: 4294967295}"}[i]
+	})
+}
+
+// ra is for a segment that has dhcp6.
+func (g generator) ra() string {
+	if g.IntN(3) == 0 {
+		return g.one("true", "false", "{}")
+	}
+	return g.some("managed: "+g.one("true", "false"), "other: "+g.one("true", "false"),
+		"prefixes: "+g.one("[]", `[{prefix: "2001:db8::/64"}]`, `[{prefix: "2001:db8:5::/64", autonomous: true}, {prefix: "2001:db8:6::/65", on_link: false}]`,
+			`[{prefix: "fd00::/64", autonomous: false, valid: 1h}, {prefix: "fd00:1::/64", valid: 1h, preferred: 1s}]`),
+		"dns: "+g.one("[]", `["2001:db8::1"]`), "search: "+g.one("[]", "[blue.example]"), "mtu: "+g.one("off", "1280", "9000"),
+		"interval: "+g.one("10m", "4s", "30m"), "lifetime: "+g.one("0s", "30m", "2h30m"))
 }
 
 func (g generator) options() string {

@@ -102,23 +102,43 @@ func (s *source) ipv4(p path, v ipv4Text) (netip.Addr, bool) {
 	return a, ok
 }
 
+func (s *source) ipv6(p path, v ipv6Text) (netip.Addr, bool) {
+	a, ok := s.addr(p, string(v))
+	if ok && !a.Is6() {
+		s.fault(p, "%s is not an IPv6 address", a)
+		return netip.Addr{}, false
+	}
+	return a, ok
+}
+
 // host4 is an IPv4 address that a machine can have.
 func (s *source) host4(p path, v ipv4Text) (netip.Addr, bool) {
 	a, ok := s.ipv4(p, v)
-	if !ok {
-		return a, false
-	}
-	if a.IsUnspecified() || a.IsMulticast() || a == netip.AddrFrom4([4]byte{255, 255, 255, 255}) {
-		s.fault(p, "%s is no machine's address", a)
-		return netip.Addr{}, false
-	}
-	return a, true
+	return a, ok && s.isHost(p, a)
 }
 
-func (s *source) hosts4(p path, list []ipv4Text) []netip.Addr {
+// host6 is an IPv6 address that a machine can have.
+func (s *source) host6(p path, v ipv6Text) (netip.Addr, bool) {
+	a, ok := s.ipv6(p, v)
+	return a, ok && s.isHost(p, a)
+}
+
+func (s *source) isHost(p path, a netip.Addr) bool {
+	if a.IsUnspecified() || a.IsMulticast() || a == netip.AddrFrom4([4]byte{255, 255, 255, 255}) {
+		s.fault(p, "%s is no machine's address", a)
+		return false
+	}
+	return true
+}
+
+func (s *source) hosts4(p path, list []ipv4Text) []netip.Addr { return each(s, p, list, s.host4) }
+func (s *source) hosts6(p path, list []ipv6Text) []netip.Addr { return each(s, p, list, s.host6) }
+
+// each parses a list of addresses, of which none may be twice.
+func each[T any](s *source, p path, list []T, parse func(path, T) (netip.Addr, bool)) []netip.Addr {
 	var out []netip.Addr
 	for i, v := range list {
-		a, ok := s.host4(p.index(i), v)
+		a, ok := parse(p.index(i), v)
 		if !ok {
 			continue
 		}
@@ -143,6 +163,27 @@ func (s *source) prefix4(p path, v prefixText) (netip.Prefix, bool) {
 		s.fault(p, "%s is not an IPv4 prefix", n)
 	case n != n.Masked():
 		s.fault(p, "%s has host bits: %s is its prefix", n, n.Masked())
+	default:
+		return n, true
+	}
+	return netip.Prefix{}, false
+}
+
+// prefix6 parses an IPv6 prefix that machines can have addresses of.
+func (s *source) prefix6(p path, v prefix6Text) (netip.Prefix, bool) {
+	if !s.has(p) {
+		return netip.Prefix{}, false
+	}
+	n, err := netip.ParsePrefix(string(v))
+	switch {
+	case err != nil:
+		s.fault(p, "%q is not a prefix such as 2001:db8:100::/64", string(v))
+	case !n.Addr().Is6() || n.Addr().Is4In6():
+		s.fault(p, "%s is not an IPv6 prefix", n)
+	case n != n.Masked():
+		s.fault(p, "%s has host bits: %s is its prefix", n, n.Masked())
+	case n.Addr().IsMulticast() || n.Addr().IsLinkLocalUnicast() || n.Addr().IsLoopback() || n.Addr().IsUnspecified():
+		s.fault(p, "%s is not for machines", n)
 	default:
 		return n, true
 	}

@@ -115,6 +115,17 @@ func TestTheSchemaRefusesWhatIsWrong(t *testing.T) {
 		ok + "segments: [{vni: 1, dhcp: {subnet: 10.0.0.0/8, options: [{code: 42, hex: \"00\", text: a}]}}]",
 		ok + "segments: [{vni: 1, dhcp: {subnet: 10.0.0.0/8, lease: 12}}]",
 		ok + "segments: [{vni: 1, dhcp: {subnet: 10.0.0.0/8, classes: [{vendor: a, user: b, options: [{code: 42, hex: \"00\"}]}]}}]",
+		ok + "segments: [{vni: 1, dhcp: {subnet: 10.0.0.0/8, classes: [{vendor: a}]}}]",
+		ok + "segments: [{vni: 1, dhcp: {subnet: 10.0.0.0/8, probe: 200}}]",
+		ok + "segments: [{vni: 1, dhcp: {subnet: 10.0.0.0/8, probe: never}}]",
+		ok + "segments: [{vni: 1, dhcp: {subnet: 10.0.0.0/8, hosts: [{ip: 10.0.0.9}]}}]",
+		ok + "segments: [{vni: 1, dhcp6: 10.0.0.0/8}]",
+		ok + "segments: [{vni: 1, dhcp6: {}}]",
+		ok + "segments: [{vni: 1, dhcp6: {subnet: \"2001:db8::/64\", hosts: [{ip: \"2001:db8::9\"}]}}]",
+		ok + "segments: [{vni: 1, dhcp6: {subnet: \"2001:db8::/64\", prefixes: [{prefix: \"2001:db8::/64\"}]}}]",
+		ok + "segments: [{vni: 1, ra: on}]",
+		ok + "segments: [{vni: 1, ra: {mtu: 1279}}]",
+		ok + "segments: [{vni: 1, ports: [{tap: a, max_leases: -1}]}]",
 	} {
 		if acceptedBy(root, []byte(data)) == nil {
 			t.Errorf("accepted: %s", data)

@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/uvtep/uvtep/dhcpd"
 )
 
 // rawOf is the file that c was made of, less what is at its default.
@@ -88,6 +90,12 @@ func rawSegmentOf(s *Segment) rawSegment {
 	if s.DHCP != nil {
 		raw.DHCP = rawDHCPOf(s.DHCP)
 	}
+	if s.DHCP6 != nil {
+		raw.DHCP6 = rawDHCP6Of(s.DHCP6)
+	}
+	if s.RA != nil {
+		raw.RA = rawRAOf(s.RA, s.DHCP6)
+	}
 	return raw
 }
 
@@ -95,6 +103,7 @@ func rawPortOf(p Port) rawPort {
 	return rawPort{
 		TAP: ifnameText(p.TAP), NetNS: p.NetNS, Rename: ifnameText(p.Rename), MAC: macText(p.MAC.String()),
 		Bridge: ifnameText(p.Bridge), Isolated: p.Isolated, MaxMACs: int64(p.MaxMACs),
+		MaxLeases: int64(p.MaxLeases), DHCPRate: int64(p.DHCPRate), DHCPCheckMAC: p.DHCPCheckMAC,
 	}
 }
 
@@ -108,10 +117,19 @@ func rawDHCPOf(d *DHCP) *rawDHCP {
 		Options:         rawOptionsOf(d.Options),
 		Authoritative:   d.Authoritative,
 		SubnetSelection: d.SubnetSelection,
+		RapidCommit:     d.RapidCommit,
+		BOOTP:           d.BOOTP,
+		NextServer:      ipv4Text(addrString(d.NextServer)),
+		BootFile:        d.BootFile,
+		OfferHold:       durationUnless(d.OfferHold, dhcpd.DefaultOfferHold),
+		DeclineHold:     durationUnless(d.DeclineHold, dhcpd.DefaultDeclineHold),
 		Serve:           serveText(unless(d.Serve, ServeSegment)),
 	}
-	t1, t2 := defaultTimers(d.Lease)
-	raw.T1, raw.T2 = durationUnless(d.T1, t1), durationUnless(d.T2, t2)
+	if raw.Probe = probeText(durationUnless(d.Probe, DefaultProbe)); d.Probe == 0 {
+		raw.Probe = off
+	}
+	of := defaultTimers(d.Lease)
+	raw.T1, raw.T2 = durationUnless(d.T1, of.t1), durationUnless(d.T2, of.t2)
 	switch {
 	case d.MTU.Off:
 		raw.MTU = off
@@ -122,29 +140,21 @@ func rawDHCPOf(d *DHCP) *rawDHCP {
 	if slices.Equal(d.Ranges, without(without(usable(d.Subnet), d.Server), d.Gateway)) {
 		written = nil
 	} else {
-		raw.Ranges = rangeTexts(d.Ranges)
+		raw.Ranges = rangeTexts[rangeText](d.Ranges)
 	}
 	if d.Server != defaultServer(d, written) {
 		raw.Server = ipv4Text(d.Server.String())
 	}
-	for _, r := range d.Routes {
-		raw.Routes = append(raw.Routes, rawRoute{To: prefixText(r.To.String()), Via: ipv4Text(r.Via.String())})
-	}
+	raw.Routes = rawRoutesOf(d.Routes)
 	for _, h := range d.Hosts {
 		raw.Hosts = append(raw.Hosts, rawHost{
-			MAC: macText(h.MAC.String()), ClientID: hexText(hex.EncodeToString(h.ClientID)),
+			MAC: macText(h.MAC.String()), ClientID: hexText(hex.EncodeToString(h.ClientID)), Port: ifnameText(h.Port),
 			IP: ipv4Text(h.IP.String()), Hostname: domainText(h.Hostname), Options: rawOptionsOf(h.Options),
+			NextServer: ipv4Text(addrString(h.NextServer)), BootFile: h.BootFile,
 		})
 	}
-	for _, r := range d.Relays {
-		relay := rawRelay{
-			Subnet: prefixText(r.Subnet.String()), Gateway: ipv4Text(addrString(r.Gateway)),
-			DNS: ipv4Texts(r.DNS), Options: rawOptionsOf(r.Options),
-		}
-		if !slices.Equal(r.Ranges, without(usable(r.Subnet), r.Gateway)) {
-			relay.Ranges = rangeTexts(r.Ranges)
-		}
-		raw.Relays = append(raw.Relays, relay)
+	for i := range d.Relays {
+		raw.Relays = append(raw.Relays, rawRelayOf(&d.Relays[i], d))
 	}
 	for i := range d.Classes {
 		raw.Classes = append(raw.Classes, rawClassOf(&d.Classes[i]))
@@ -152,8 +162,33 @@ func rawDHCPOf(d *DHCP) *rawDHCP {
 	return raw
 }
 
+func rawRoutesOf(list []Route) []rawRoute {
+	var out []rawRoute
+	for _, r := range list {
+		out = append(out, rawRoute{To: prefixText(r.To.String()), Via: ipv4Text(r.Via.String())})
+	}
+	return out
+}
+
+func rawRelayOf(r *Relay, main *DHCP) rawRelay {
+	raw := rawRelay{
+		Subnet: prefixText(r.Subnet.String()), Gateway: ipv4Text(addrString(r.Gateway)),
+		DNS: ipv4Texts(r.DNS), Domain: domainText(r.Domain), MTU: int64(r.MTU), Routes: rawRoutesOf(r.Routes),
+		Options: rawOptionsOf(r.Options), Lease: durationUnless(r.Lease, main.Lease),
+	}
+	of := timers{main.Lease, main.T1, main.T2}
+	if raw.Lease != "" {
+		of = defaultTimers(r.Lease)
+	}
+	raw.T1, raw.T2 = durationUnless(r.T1, of.t1), durationUnless(r.T2, of.t2)
+	if !slices.Equal(r.Ranges, without(usable(r.Subnet), r.Gateway)) {
+		raw.Ranges = rangeTexts[rangeText](r.Ranges)
+	}
+	return raw
+}
+
 func rawClassOf(c *Class) rawClass {
-	raw := rawClass{Options: rawOptionsOf(c.Options)}
+	raw := rawClass{Options: rawOptionsOf(c.Options), NextServer: ipv4Text(addrString(c.NextServer)), BootFile: c.BootFile}
 	switch c.By {
 	case ByVendor:
 		raw.Vendor = c.Match
@@ -179,13 +214,13 @@ func rawOptionsOf(list []Option) []rawOption {
 		raw := rawOption{Code: int64(o.Code)}
 		switch o.Form {
 		case FormIP:
-			texts := ipv4Texts(o.addresses())
+			texts := ipv4Texts(addressesOf(o.Data, 4))
 			raw.IP = &texts
 		case FormText:
 			text := string(o.Data)
 			raw.Text = &text
 		case FormNumber:
-			n := o.number()
+			n := numberOf(o.Data, layoutOf(raw.Code))
 			raw.Number = &n
 		default:
 			text := hexText(hex.EncodeToString(o.Data))
@@ -241,10 +276,10 @@ func ipv4Texts(list []netip.Addr) []ipv4Text {
 	return out
 }
 
-func rangeTexts(list []Range) *[]rangeText {
-	out := []rangeText{}
+func rangeTexts[T ~string](list []Range) *[]T {
+	out := []T{}
 	for _, r := range list {
-		out = append(out, rangeText(r.String()))
+		out = append(out, T(r.String()))
 	}
 	return &out
 }
