@@ -101,14 +101,17 @@ func (w *worker) admitDHCP(s *Segment, from origin, msg []byte, src [6]byte, fam
 	}
 }
 
-// serveDHCP decides on requests until ctx is cancelled.
-func (v *VTEP) serveDHCP(ctx context.Context) {
+// serve has the services do what workers have no time for, until ctx is
+// cancelled.
+func (v *VTEP) serve(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case r := <-v.requests:
 			v.decide(r)
+		case h := <-v.heard:
+			h.take()
 		}
 	}
 }

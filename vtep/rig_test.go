@@ -144,6 +144,10 @@ func (r *rig) turn() {
 			busy = true
 			r.v.decide(<-r.v.requests)
 		}
+		for len(r.v.heard) > 0 {
+			busy = true
+			(<-r.v.heard).take()
+		}
 	}
 }
 

@@ -52,6 +52,7 @@ type Segment struct {
 	view  atomic.Pointer[view]
 
 	waiting atomic.Int32 // DHCP requests that the service has not taken yet
+	heard   atomic.Int32 // of what workers heard for the services, likewise
 
 	cfg    SegmentConfig // changed under v.mu, as what follows
 	joined netip.Addr

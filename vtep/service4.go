@@ -3,6 +3,7 @@ package vtep
 import (
 	"encoding/binary"
 	"fmt"
+	"time"
 
 	"github.com/uvtep/uvtep/dhcpd"
 	"github.com/uvtep/uvtep/encap"
@@ -13,9 +14,11 @@ import (
 // service4 is the IPv4 part of a service: the DHCP server, whose address answers
 // ARP and ping.
 type service4 struct {
-	ip     [4]byte
-	local  bool // only guests behind the VTEP's own ports are answered
-	server *dhcpd.Server
+	ip      [4]byte
+	local   bool // only guests behind the VTEP's own ports are answered
+	server  *dhcpd.Server
+	probing time.Duration // how long the server waits for the answer to a probe; 0: it sends none
+	probes  *probes
 }
 
 // start4 starts the DHCPv4 service of a segment; stop4 ends it.
@@ -30,13 +33,14 @@ func (s *Segment) start4(cfg *DHCPConfig) (*service4, error) {
 	if err != nil {
 		return nil, err // which names the segment
 	}
-	return (&service4{server: srv}).with(cfg), nil
+	srv.ProbeWith(s.probe)
+	return (&service4{server: srv, probes: new(probes)}).with(cfg), nil
 }
 
 // with is the service with another configuration in force.
 func (v4 *service4) with(cfg *DHCPConfig) *service4 {
 	now := *v4
-	now.ip, now.local = cfg.Server.Server.As4(), cfg.ServeLocal
+	now.ip, now.local, now.probing = cfg.Server.Server.As4(), cfg.ServeLocal, cfg.Server.Probe
 	return &now
 }
 
@@ -51,15 +55,22 @@ func checkDHCP(vni encap.VNI, cfg *DHCPConfig) error {
 	return nil
 }
 
-// takeARP answers a request for the service's address.
-func (w *worker) takeARP(_ *Segment, vw *view, f *frame.Frame) {
+// takeARP answers a request for the service's address, and takes the answers to
+// its own.
+func (w *worker) takeARP(s *Segment, vw *view, f *frame.Frame) {
 	sv := vw.service
 	p, ok := f.ARP()
 	if !ok || sv.v4 == nil {
 		return
 	}
-	if p.Op() == frame.ARPRequest && [4]byte(p.TargetIP()) == sv.v4.ip && !(sv.v4.local && away(f)) {
+	if sv.v4.probing > 0 {
+		w.hearARP(s, sv.v4, p)
+	}
+	switch {
+	case p.Op() == frame.ARPRequest && [4]byte(p.TargetIP()) == sv.v4.ip && !(sv.v4.local && away(f)):
 		sv.answerARP(vw, f, p)
+	case p.Op() == frame.ARPReply && [4]byte(p.TargetIP()) == [4]byte{} && fdb.MACOf(f.Bytes()) == sv.mac:
+		f.Verdict.Action = frame.Consumed // of a probe
 	}
 }
 

@@ -37,6 +37,7 @@ type VTEP struct {
 	news         news
 
 	requests, freeRequests chan *request // DHCP messages on their way to the service, and unused ones
+	heard                  chan heard    // what the services want to know
 
 	mu       sync.Mutex // changes of the set of segments, and of any segment
 	closed   bool
@@ -65,7 +66,7 @@ func New(cfg Config) (*VTEP, error) {
 	if err != nil {
 		return nil, errors.Join(err, ep.Close())
 	}
-	v := &VTEP{cfg: cfg, ep: ep, mtu: mtu - encap.Overhead(cfg.Local), start: cfg.Clock(), unknown: make(dropTable, cfg.Workers), news: newNews()}
+	v := &VTEP{cfg: cfg, ep: ep, mtu: mtu - encap.Overhead(cfg.Local), start: cfg.Clock(), unknown: make(dropTable, cfg.Workers), news: newNews(), heard: make(chan heard, heardLen)}
 	if cfg.Local.Is4() {
 		a := cfg.Local.As4()
 		v.local4 = binary.BigEndian.Uint32(a[:])
@@ -117,7 +118,7 @@ func (v *VTEP) Run(ctx context.Context) error {
 	}
 	g.Go(func() error { v.keepTime(ctx); return nil })
 	g.Go(func() error { v.maintain(ctx); return nil })
-	g.Go(func() error { v.serveDHCP(ctx); return nil })
+	g.Go(func() error { v.serve(ctx); return nil })
 	g.Go(func() error {
 		<-ctx.Done()
 		for _, w := range v.workers {
