@@ -105,12 +105,12 @@ func (s *source) probe(p path, v probeText) time.Duration {
 	return s.duration(p, durationText(v), 10*time.Millisecond, 5*time.Second, time.Millisecond, DefaultProbe)
 }
 
-// bootFile is the name in the file field, which ends in a zero byte (RFC 2131,
-// section 2).
+// bootFile is a name that goes into the file field, where it fits (RFC 2131,
+// section 2), and into option 67.
 func (s *source) bootFile(p path, v string) string {
 	v = s.nonEmpty(p, v, "")
-	if len(v) > 127 {
-		s.fault(p, "has %d bytes; the file field has room for 127", len(v))
+	if len(v) > maxOption {
+		s.fault(p, "has %d bytes; an option has at most %d", len(v), maxOption)
 	}
 	return v
 }

@@ -125,7 +125,10 @@ func (s *source) relays(p path, raw []rawRelay, main *DHCP) []Relay {
 			DNS:    s.hosts4(here.key("dns"), raw[i].DNS),
 			Domain: s.domain(here.key("domain"), raw[i].Domain),
 			MTU:    uint16(s.integer(here.key("mtu"), raw[i].MTU, 68, 65535, 0)),
+
+			BootFile: s.bootFile(here.key("boot_file"), raw[i].BootFile),
 		}
+		r.NextServer, _ = s.host4(here.key("next_server"), raw[i].NextServer)
 		subnet, ok := s.subnet(here.key("subnet"), raw[i].Subnet)
 		r.Gateway = s.gateway(here.key("gateway"), raw[i].Gateway, subnet)
 		explicit := ranges(s, here.key("ranges"), raw[i].Ranges, subnet, v4)

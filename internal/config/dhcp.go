@@ -24,7 +24,7 @@ type DHCP struct {
 	Classes []Class
 
 	NextServer netip.Addr // siaddr; the zero Addr if there is none
-	BootFile   string     // the file field, at most 127 bytes
+	BootFile   string     // the file field and option 67, at most 1020 bytes
 
 	Authoritative   bool
 	SubnetSelection bool          // RFC 3011
@@ -114,6 +114,9 @@ type Relay struct {
 	T1, T2  time.Duration
 	Routes  []Route
 	Options []Option
+
+	NextServer netip.Addr
+	BootFile   string
 }
 
 // Class gives options to the clients that match.

@@ -18,8 +18,8 @@ type rawDHCP struct {
 	Hosts           []rawHost    `yaml:"hosts" jsonschema_description:"Reservations."`
 	Relays          []rawRelay   `yaml:"relays" jsonschema_description:"Further subnets, served by giaddr. They inherit no options."`
 	Classes         []rawClass   `yaml:"classes" jsonschema:"maxItems=64" jsonschema_description:"Options for clients that match, 64 classes at most."`
-	NextServer      ipv4Text     `yaml:"next_server" jsonschema_description:"Where the boot file is fetched from (siaddr)."`
-	BootFile        string       `yaml:"boot_file" jsonschema:"minLength=1,maxLength=127" jsonschema_description:"What a client boots (the file field)."`
+	NextServer      ipv4Text     `yaml:"next_server" jsonschema_description:"Where the boot file is fetched from (siaddr, and option 66 where options do not have it)."`
+	BootFile        string       `yaml:"boot_file" jsonschema:"minLength=1,maxLength=1020" jsonschema_description:"What a client boots (the file field, and option 67 where options do not have it)."`
 	Authoritative   bool         `yaml:"authoritative" jsonschema_description:"Answer an INIT-REBOOT of a client without a record by a NAK, not by silence."`
 	SubnetSelection bool         `yaml:"subnet_selection" jsonschema_description:"Honour option 118 (RFC 3011)."`
 	RapidCommit     bool         `yaml:"rapid_commit" jsonschema_description:"Answer a DISCOVER with option 80 by an ACK (RFC 4039). Safe only where no other server serves the segment."`
@@ -59,8 +59,8 @@ type rawHost struct {
 	Port       ifnameText  `yaml:"port" jsonschema_description:"Whose it is, by the tap: name of the segment's port that it is behind."`
 	IP         ipv4Text    `yaml:"ip" jsonschema:"required" jsonschema_description:"The address that is kept for it."`
 	Hostname   domainText  `yaml:"hostname" jsonschema_description:"Option 12. Without mac, client_id and port: whose it is, by the name that the client gives."`
-	NextServer ipv4Text    `yaml:"next_server" jsonschema_description:"Where this host fetches its boot file from (siaddr)."`
-	BootFile   string      `yaml:"boot_file" jsonschema:"minLength=1,maxLength=127" jsonschema_description:"What this host boots (the file field)."`
+	NextServer ipv4Text    `yaml:"next_server" jsonschema_description:"Where this host fetches its boot file from (siaddr, and option 66 where options do not have it)."`
+	BootFile   string      `yaml:"boot_file" jsonschema:"minLength=1,maxLength=1020" jsonschema_description:"What this host boots (the file field, and option 67 where options do not have it)."`
 	Options    []rawOption `yaml:"options" jsonschema_description:"Options for this host; they win over all others."`
 }
 
@@ -76,6 +76,9 @@ type rawRelay struct {
 	T2      durationText `yaml:"t2" jsonschema_description:"When a client rebinds."`
 	Routes  []rawRoute   `yaml:"routes" jsonschema_description:"Option 121, classless static routes (RFC 3442)."`
 	Options []rawOption  `yaml:"options" jsonschema_description:"Further options, by number."`
+
+	NextServer ipv4Text `yaml:"next_server" jsonschema_description:"Where the boot file is fetched from."`
+	BootFile   string   `yaml:"boot_file" jsonschema:"minLength=1,maxLength=1020" jsonschema_description:"What a client boots."`
 }
 
 type rawClass struct {
@@ -84,7 +87,7 @@ type rawClass struct {
 	Hostname   string      `yaml:"hostname" jsonschema:"minLength=1" jsonschema_description:"Matches the client's host name (option 12)."`
 	CircuitID  string      `yaml:"circuit_id" jsonschema:"minLength=1" jsonschema_description:"Matches the relay's circuit id (option 82.1): text, or 0x and hexadecimal."`
 	Arch       *int64      `yaml:"arch" jsonschema:"minimum=0,maximum=65535" jsonschema_description:"Matches the client's architecture (option 93), such as 7 for x86-64 UEFI."`
-	NextServer ipv4Text    `yaml:"next_server" jsonschema_description:"Where a client that matches fetches its boot file from (siaddr)."`
-	BootFile   string      `yaml:"boot_file" jsonschema:"minLength=1,maxLength=127" jsonschema_description:"What a client that matches boots (the file field)."`
+	NextServer ipv4Text    `yaml:"next_server" jsonschema_description:"Where a client that matches fetches its boot file from (siaddr, and option 66 where options do not have it)."`
+	BootFile   string      `yaml:"boot_file" jsonschema:"minLength=1,maxLength=1020" jsonschema_description:"What a client that matches boots (the file field, and option 67 where options do not have it)."`
 	Options    []rawOption `yaml:"options" jsonschema:"minItems=1" jsonschema_description:"What a client that matches gets; this, next_server or boot_file is needed."`
 }

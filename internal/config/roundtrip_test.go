@@ -133,7 +133,7 @@ func (g generator) dhcp(port string) string {
 				fmt.Sprintf("!ip: 10.%s.%d", g.one("0.7", "77.0"), 3+i), "hostname: "+g.one("web1", "a.b", `"7"`), "options: "+g.options())
 		}),
 		"!relays: ["+g.some("!subnet: 10.77.0.0/24", "ranges: [10.77.0.5-10.77.0.9]", "gateway: "+g.one("10.77.0.1", "10.77.0.7"),
-			"dns: [9.9.9.9]", "options: "+g.options(), "domain: a.b", "mtu: 1500", g.one("lease: 12h", "lease: 1h", "t1: 2s", "t2: 3s, t1: 2s", "lease: 20s, t1: 2s"),
+			"dns: [9.9.9.9]", "options: "+g.options(), "domain: a.b", "mtu: 1500", "next_server: 10.77.0.8", "boot_file: x", g.one("lease: 12h", "lease: 1h", "t1: 2s", "t2: 3s, t1: 2s", "lease: 20s, t1: 2s"),
 			"routes: [{to: 10.9.0.0/16, via: 10.77.0.9}]")+"]",
 		"classes: "+g.list(3, func(i int) string {
 			return fmt.Sprintf(`{%s, %s}`, g.one("options: [{code: 67, text: x}]", "boot_file: x", "next_server: 10.0.0.8"), g.one(fmt.Sprintf(`vendor: "PXE%d"`, i), fmt.Sprintf(`user: "é%d"`, i),

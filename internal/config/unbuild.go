@@ -175,6 +175,7 @@ func rawRelayOf(r *Relay, main *DHCP) rawRelay {
 		Subnet: prefixText(r.Subnet.String()), Gateway: ipv4Text(addrString(r.Gateway)),
 		DNS: ipv4Texts(r.DNS), Domain: domainText(r.Domain), MTU: int64(r.MTU), Routes: rawRoutesOf(r.Routes),
 		Options: rawOptionsOf(r.Options), Lease: durationUnless(r.Lease, main.Lease),
+		NextServer: ipv4Text(addrString(r.NextServer)), BootFile: r.BootFile,
 	}
 	of := timers{main.Lease, main.T1, main.T2}
 	if raw.Lease != "" {

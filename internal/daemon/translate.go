@@ -53,6 +53,12 @@ func segmentConfig(s config.Segment, defaultMTU int) vtep.SegmentConfig {
 			ServeLocal: s.DHCP.Serve == config.ServeLocal,
 		}
 	}
+	if s.DHCP6 != nil {
+		out.DHCP6 = &vtep.DHCP6Config{Server: dhcp6Config(s.DHCP6), ServeLocal: s.DHCP6.Serve == config.ServeLocal}
+	}
+	if s.RA != nil {
+		out.RA = raConfig(s.RA)
+	}
 	return out
 }
 
@@ -60,6 +66,7 @@ func portConfig(p config.Port) vtep.PortConfig {
 	return vtep.PortConfig{
 		Name: p.TAP, NetNS: p.NetNS, Rename: p.Rename, Bridge: p.Bridge, MAC: p.MAC,
 		Isolated: p.Isolated, MaxMACs: p.MaxMACs,
+		MaxLeases: p.MaxLeases, DHCPRate: p.DHCPRate, DHCPCheckMAC: p.DHCPCheckMAC,
 	}
 }
 
@@ -67,28 +74,39 @@ func dhcpConfig(d *config.DHCP, mtu int) dhcpd.SegmentConfig {
 	out := dhcpd.SegmentConfig{
 		Subnet: d.Subnet, Server: d.Server, Ranges: ranges(d.Ranges), Gateway: d.Gateway, DNS: d.DNS, Domain: d.Domain,
 		Lease: d.Lease, T1: d.T1, T2: d.T2, Options: options(d.Options),
-		Authoritative: d.Authoritative, SubnetSelection: d.SubnetSelection,
+		Authoritative: d.Authoritative, SubnetSelection: d.SubnetSelection, RapidCommit: d.RapidCommit, BOOTP: d.BOOTP,
+		Probe: d.Probe, NextServer: d.NextServer, BootFile: d.BootFile, OfferHold: d.OfferHold, DeclineHold: d.DeclineHold,
+		Routes: routes(d.Routes),
 	}
 	if !d.MTU.Off {
 		out.MTU = cmp.Or(d.MTU.Value, uint16(mtu))
 	}
-	for _, r := range d.Routes {
-		out.Routes = append(out.Routes, dhcpd.Route{To: r.To, Via: r.Via})
-	}
 	for _, h := range d.Hosts {
 		out.Hosts = append(out.Hosts, dhcpd.Reservation{
-			MAC: h.MAC, ClientID: h.ClientID, IP: h.IP, Hostname: h.Hostname, Options: options(h.Options),
+			MAC: h.MAC, ClientID: h.ClientID, Port: h.Port, IP: h.IP, Hostname: h.Hostname, Options: options(h.Options),
+			NextServer: h.NextServer, BootFile: h.BootFile,
 		})
 	}
 	for _, r := range d.Relays {
 		out.Relays = append(out.Relays, dhcpd.RelaySubnet{
 			Subnet: r.Subnet, Ranges: ranges(r.Ranges), Gateway: r.Gateway, DNS: r.DNS, Options: options(r.Options),
+			Domain: r.Domain, MTU: r.MTU, Lease: r.Lease, T1: r.T1, T2: r.T2, Routes: routes(r.Routes),
+			NextServer: r.NextServer, BootFile: r.BootFile,
 		})
 	}
 	for _, c := range d.Classes {
 		out.Classes = append(out.Classes, dhcpd.Class{
 			Match: classMatch(c.By), Value: c.Match, Arch: c.Arch, Options: options(c.Options),
+			NextServer: c.NextServer, BootFile: c.BootFile,
 		})
+	}
+	return out
+}
+
+func routes(all []config.Route) []dhcpd.Route {
+	var out []dhcpd.Route
+	for _, r := range all {
+		out = append(out, dhcpd.Route{To: r.To, Via: r.Via})
 	}
 	return out
 }
