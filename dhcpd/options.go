@@ -351,6 +351,12 @@ func appendFQDN(b, request []byte, hostname, domain string) []byte {
 		}
 		return b
 	}
+	return appendName(b, name, hostname, domain)
+}
+
+// appendName appends a client's name in DNS wire format: a partial one is
+// completed by the domain, an empty one is hostname.
+func appendName(b, name []byte, hostname, domain string) []byte {
 	at := len(b)
 	whole := false
 	for len(name) > 0 {
@@ -397,7 +403,11 @@ func hostnameOf(m *message) []byte {
 	if len(name) == 0 {
 		name = firstLabel(m.fqdn)
 	}
-	name = bytes.TrimRight(name, "\x00")
+	return printable(bytes.TrimRight(name, "\x00"))
+}
+
+// printable is a name as long as it can be shown, nil otherwise.
+func printable(name []byte) []byte {
 	if len(name) > 253 || bytes.ContainsFunc(name, func(r rune) bool { return r == ' ' || r == utf8.RuneError || !unicode.IsPrint(r) }) {
 		return nil
 	}

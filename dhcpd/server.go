@@ -32,7 +32,7 @@ type Server struct {
 	timer *time.Timer
 	wakes time.Duration // when the timer fires
 
-	in, out  [dhcpv4.MessageTypeInform + 1]uint64
+	in, out  [MessageTypes]uint64
 	outcomes [Outcomes]uint64
 	events   []Event // told when the lock is let go
 }

@@ -4,7 +4,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/insomniacslk/dhcp/dhcpv4"
+	"github.com/insomniacslk/dhcp/dhcpv6"
 )
 
 // LatencyBounds are the upper bounds, in seconds, of the buckets of Latency;
@@ -70,9 +70,10 @@ func (s *Service) Stats() CommitStats {
 	return out
 }
 
-// MessageTypes is the length of an array indexed by DHCP message type (option
-// 53), 1 (DISCOVER) to 8 (INFORM).
-const MessageTypes = int(dhcpv4.MessageTypeInform) + 1
+// MessageTypes is the length of an array indexed by message type: of DHCPv4
+// (option 53), 1 (DISCOVER) to 8 (INFORM), or of DHCPv6, 1 (SOLICIT) to 11
+// (INFORMATION-REQUEST).
+const MessageTypes = int(dhcpv6.MessageTypeInformationRequest) + 1
 
 // Stats is what a segment's service did and how full it is.
 type Stats struct {
