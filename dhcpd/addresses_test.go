@@ -247,6 +247,13 @@ func TestAReservedAddressOfAnotherClientIsFreedWhenItsLeaseEnds(t *testing.T) {
 	}
 	was := c.IP
 	w.mustFrom(nak, c.Renew(), from{src: c.IP, dst: serverIP})
+	// The holder may not have heard; once it takes another address, it has.
+	d.IP = netip.Addr{}
+	if w.bind(d); d.IP == was {
+		t.Fatalf("the owner got %s while another client believes to have it", d.IP)
+	}
+	c.IP = netip.Addr{}
+	w.bind(c)
 	d.IP = netip.Addr{}
 	if w.bind(d); d.IP != was {
 		t.Errorf("the owner got %s, want %s", d.IP, was)

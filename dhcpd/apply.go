@@ -17,7 +17,7 @@ func (s *Server) apply(cfg SegmentConfig) error {
 	cfg = cfg.withDefaults()
 	var nets []*network
 	for _, r := range append([]RelaySubnet{cfg.own()}, cfg.Relays...) {
-		nets = append(nets, newNetwork(&r, cfg.Server))
+		nets = append(nets, newNetwork(&r, cfg.Server, &s.tally))
 	}
 	for _, r := range cfg.Hosts {
 		addReservation(nets, newHost(r))
@@ -31,7 +31,7 @@ func (s *Server) apply(cfg SegmentConfig) error {
 		}
 	}
 	old := append(slices.Clone(s.nets), s.stray)
-	s.cfg, s.ip, s.nets, s.stray = cfg, toU32(cfg.Server), nets, newStray()
+	s.cfg, s.ip, s.nets, s.stray = cfg, toU32(cfg.Server), nets, newStray(&s.tally)
 	s.classes = newClasses(cfg.Classes)
 	for i, n := range nets {
 		n.open()

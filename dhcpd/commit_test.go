@@ -2,6 +2,7 @@ package dhcpd_test
 
 import (
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -152,6 +153,37 @@ func TestASecondTryGivesUpTheFormerAddressThatTheFirstCouldNot(t *testing.T) {
 	stop()
 	if l := w.srv.Leases(); len(l) != 1 || l[0].IP != addr(240) || stored(w.store.Under) != 1 {
 		t.Errorf("leases %+v, %d stored, want one of %s", l, stored(w.store.Under), addr(240))
+	}
+}
+
+func TestAMoveTriedTwiceDoesNotUndoTheLeaseOfWhoeverGotTheFormerAddress(t *testing.T) {
+	w := newWorld(t, pool(1))
+	c, d := client(1), client(2)
+	w.bind(c)
+	if err := w.srv.Reserve(dhcpd.Reservation{MAC: mac(1), IP: addr(240)}); err != nil {
+		t.Fatal(err)
+	}
+	msg := w.selecting(c)
+	again := slices.Clone(msg)
+	again[7]++ // another exchange: not a retransmission
+	stop := w.run()
+	w.store.Block()
+	w.serve(msg, from{})
+	w.store.AwaitCommit()
+	// While the move is on its way to the disk the former address is taken back
+	// and given to another client; then the first one asks once more.
+	if err := w.srv.Release(addr(10)); err != nil {
+		t.Fatal(err)
+	}
+	got := w.serve(w.selectingWhileBlocked(d), from{})
+	w.serve(again, from{})
+	w.store.Unblock()
+	stop()
+	if len(got.replies) != 1 || got.replies[0].typ() != ack || got.replies[0].yiaddr() != addr(10) {
+		t.Fatalf("the other client got %d replies", len(got.replies))
+	}
+	if l, ok := newWorldOn(t, w.clock, w.store.Under, pool(1)).srv.Lookup(addr(10)); !ok || l.CHAddr != string(mac(2)) {
+		t.Errorf("after a restart its lease is %+v", l)
 	}
 }
 

@@ -120,13 +120,6 @@ type binding struct {
 	prev, next *binding
 }
 
-// stay notes where the client is.
-func (b *binding) stay(p place) {
-	if b.place == (unique.Handle[place]{}) || b.place.Value() != p {
-		b.place = unique.Make(p)
-	}
-}
-
 // supersede notes the address that the client gives up for this one.
 func (b *binding) supersede(old *binding) {
 	if old != nil && old != b {

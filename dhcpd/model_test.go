@@ -20,7 +20,11 @@ type tenant struct {
 	*dhcpdtest.Client
 	has   netip.Addr
 	until time.Duration
+	port  string
 }
+
+// modelCap is how many leases a port of the model may have.
+const modelCap = 3
 
 // model is the oracle: it knows only what clients were told.
 type model struct {
@@ -31,6 +35,7 @@ type model struct {
 	script  []string
 	edits   []func(*dhcpd.SegmentConfig)
 	acks    int
+	full    int // times that a port was
 }
 
 type letter struct {
@@ -55,8 +60,9 @@ func (m *model) post(c *tenant, what string, payload []byte, unicast bool) {
 		f = from{src: c.has, dst: serverIP}
 	}
 	sent := m.clock.Elapsed()
+	held, others := m.held(c)
 	for range 1 + m.rng.IntN(8)/7 { // now and then the network doubles it
-		out := m.srv.Serve(&dhcpd.Request{Payload: payload, Src: f.src, Dst: f.dst, SrcMAC: [6]byte(c.MAC)}, func(r dhcpd.Reply) {
+		out := m.srv.Serve(&dhcpd.Request{Payload: payload, Src: f.src, Dst: f.dst, SrcMAC: [6]byte(c.MAC), Port: c.port, MaxLeases: modelCap}, func(r dhcpd.Reply) {
 			p := read(m.T, r)
 			m.log("%v %s to %s", p.typ(), p.yiaddr(), c.MAC)
 			if p.typ() == ack {
@@ -65,8 +71,37 @@ func (m *model) post(c *tenant, what string, payload []byte, unicast bool) {
 			}
 			m.inbox = append(m.inbox, letter{c, p.Payload, sent})
 		})
-		m.log("%s of %s for %s: %v", what, c.MAC, c.IP, out)
+		m.log("%s of %s on %s for %s: %v", what, c.MAC, c.port, c.IP, out)
+		// A client that had nothing got something only if its port had room,
+		// and was refused for its port only if that was full.
+		before := held
+		held, _ = m.held(c)
+		if !before && (held && others >= modelCap || out == dhcpd.PortFull && others < modelCap) || before && out == dhcpd.PortFull {
+			m.fail("%s of %s, held %t: %v with %d leases on its port, held %t", what, c.MAC, before, out, others, held)
+		}
+		if out == dhcpd.PortFull {
+			m.full++
+		}
 	}
+	s := m.srv.Stats()
+	if got, want := fmt.Sprintf("%d bound, %d offered, %d declined", s.Bound, s.Offered, s.Declined), tallied(m.srv.Leases()); got != want {
+		m.fail("%s are counted, %s are there", got, want)
+	}
+}
+
+// held says whether a client holds an address, and how many the others of its
+// port do, counted one by one.
+func (m *model) held(c *tenant) (itself bool, others int) {
+	for _, l := range m.srv.Leases() {
+		switch {
+		case l.State != dhcpd.StateBound && l.State != dhcpd.StateOffered:
+		case c.ClientID != nil && l.ClientID == string(c.ClientID), l.ClientID == "" && c.ClientID == nil && l.CHAddr == string(c.MAC):
+			itself = true
+		case l.Port == c.port:
+			others++
+		}
+	}
+	return itself, others
 }
 
 func (r *reply) leaseTime() time.Duration {
@@ -141,11 +176,16 @@ func (m *model) step() {
 		d := []time.Duration{time.Second, time.Minute, 5 * time.Minute, 20 * time.Minute}[m.rng.IntN(4)]
 		m.log("%s pass", d)
 		m.clock.Advance(d)
+	case n < 99:
+		c.port = ports[m.rng.IntN(len(ports))]
+		m.log("%s moves to %s", c.MAC, c.port)
 	default:
 		m.log("kill -9 and restart")
 		m.restart()
 	}
 }
+
+var ports = [...]string{"tap0", "tap1", "tap2"}
 
 // restart loses what was not committed.
 func (m *model) restart() {
@@ -181,7 +221,7 @@ func TestNeverTwoClientsOnOneAddressWhateverTheOrder(t *testing.T) {
 	if testing.Short() {
 		seeds = 40
 	}
-	acks := 0
+	acks, full := 0, 0
 	for seed := range uint64(seeds) {
 		m := &model{rng: rand.New(rand.NewPCG(seed, 99))}
 		size := 2 + m.rng.IntN(6)
@@ -195,15 +235,15 @@ func TestNeverTwoClientsOnOneAddressWhateverTheOrder(t *testing.T) {
 			if i%3 == 1 {
 				c.ClientID = []byte{0xff, byte(i)}
 			}
-			m.tenants = append(m.tenants, &tenant{Client: c})
+			m.tenants = append(m.tenants, &tenant{Client: c, port: ports[i%len(ports)]})
 		}
 		m.world = newWorldOn(t, dhcpdtest.NewClock(), nil, m.edits...)
 		for range steps {
 			m.step()
 		}
-		acks += m.acks
+		acks, full = acks+m.acks, full+m.full
 	}
-	if acks < seeds*20 {
-		t.Errorf("%d ACKs in %d runs: the model does too little", acks, seeds)
+	if acks < seeds*20 || full < seeds {
+		t.Errorf("%d ACKs and %d full ports in %d runs: the model does too little", acks, full, seeds)
 	}
 }

@@ -43,6 +43,7 @@ type network struct {
 	ranges []span
 	size   int // addresses in ranges
 	total  int // those of them that can be given out
+	kept   int // those that are reserved
 
 	hostIP   map[uint32]*host
 	hostMAC  map[[6]byte]*host
@@ -57,7 +58,10 @@ type network struct {
 	fresh  *bitmap             // never used, or forgotten
 	free   list                // remembered, longest unused first
 
+	tally *tally // the segment's
+
 	exhausted bool // said so already
+	high      bool // said that nearly all is in use
 }
 
 // span is a range of addresses; at is the index of its first in fresh.
@@ -66,7 +70,7 @@ type span struct {
 	at          int
 }
 
-func newNetwork(r *RelaySubnet, server netip.Addr) *network {
+func newNetwork(r *RelaySubnet, server netip.Addr, t *tally) *network {
 	n := &network{
 		subnet: r.Subnet, net: toU32(r.Subnet.Addr()), mask: maskOf(r.Subnet),
 		server: toU32(server), gw: toU32(r.Gateway),
@@ -77,6 +81,7 @@ func newNetwork(r *RelaySubnet, server netip.Addr) *network {
 		hostIP: map[uint32]*host{}, hostMAC: map[[6]byte]*host{},
 		hostID: map[string]*host{}, hostPort: map[string]*host{}, hostName: map[string]*host{},
 		byIP: map[uint32]*binding{}, byKey: map[string]*binding{}, offers: map[string]*binding{},
+		tally: t,
 	}
 	size := 0
 	for _, g := range r.Ranges {
@@ -95,12 +100,13 @@ func newNetwork(r *RelaySubnet, server netip.Addr) *network {
 }
 
 // newStray is the home of leases that no subnet of the configuration holds.
-func newStray() *network {
+func newStray(t *tally) *network {
 	return &network{
 		fresh: newBitmap(0), table: &optionTable{},
 		hostIP: map[uint32]*host{}, hostMAC: map[[6]byte]*host{},
 		hostID: map[string]*host{}, hostPort: map[string]*host{}, hostName: map[string]*host{},
 		byIP: map[uint32]*binding{}, byKey: map[string]*binding{}, offers: map[string]*binding{},
+		tally: t,
 	}
 }
 
@@ -147,6 +153,9 @@ func (n *network) dynamic(ip uint32) bool {
 func (n *network) addHost(h *host) {
 	if h.ip != 0 {
 		n.hostIP[h.ip] = h
+		if n.index(h.ip) >= 0 {
+			n.kept++
+		}
 	}
 	switch {
 	case len(h.ClientID) > 0:
@@ -312,6 +321,7 @@ func (n *network) forget(b *binding) {
 	}
 	if n.byIP[b.ip] == b {
 		delete(n.byIP, b.ip)
+		n.tally.remove(b)
 		n.settle(b.ip)
 	}
 }
@@ -331,7 +341,7 @@ func (n *network) sameAddresses(o *network) bool {
 // was or is reserved can change its place.
 func (n *network) adopt(o *network) {
 	was := n.hostIP
-	n.lease, n.times, n.table, n.domain, n.mtu = o.lease, o.times, o.table, o.domain, o.mtu
+	n.lease, n.times, n.table, n.domain, n.mtu, n.kept = o.lease, o.times, o.table, o.domain, o.mtu, o.kept
 	n.hostIP, n.hostMAC, n.hostID, n.hostPort, n.hostName = o.hostIP, o.hostMAC, o.hostID, o.hostPort, o.hostName
 	for ip := range was {
 		n.settle(ip)

@@ -25,6 +25,7 @@ type Server struct {
 	live    []Reservation // made by Reserve, on top of the configuration's
 	expiry  expiryHeap
 	offered list // oldest first
+	tally   tally
 	seq     uint64
 	closed  bool
 	removed bool // closed, and somebody else may serve the segment by now
@@ -108,6 +109,14 @@ func (s *Server) serve(c *call) Outcome {
 		return IgnoredSubnet
 	}
 	c.h = c.n.hostOf(c)
+	s.watch(c.n)
+	out := s.dispatch(c)
+	s.watch(c.n)
+	return out
+}
+
+// dispatch does what the message type asks for.
+func (s *Server) dispatch(c *call) Outcome {
 	switch c.m.typ {
 	case dhcpv4.MessageTypeDiscover:
 		return s.discover(c)
@@ -195,7 +204,7 @@ func (s *Server) expire(now time.Duration) {
 			s.lapse(n, b)
 		case StateBound:
 			s.event(EventExpired, b, "")
-			b.state = StateFree
+			s.tally.become(b, StateFree)
 			n.settle(b.ip)
 		case StateDeclined:
 			n.forget(b)
@@ -212,7 +221,7 @@ func (s *Server) lapse(n *network, b *binding) {
 	}
 	if n.byKey[b.key] == b {
 		b.unlist()
-		b.state = StateFree
+		s.tally.become(b, StateFree)
 		n.settle(b.ip)
 		return
 	}
@@ -262,12 +271,13 @@ func (s *Server) hold(c *call, ip uint32) *binding {
 	}
 	if b == nil {
 		b = &binding{ip: ip, key: string(c.key)}
-		s.seen(c, b)
 		n.byIP[ip] = b
+		s.tally.add(b)
 	}
 	if b.state == StateBound {
 		s.withdraw(n, b)
 	} else {
+		s.seen(c, b)
 		s.offer(n, b, c.now)
 	}
 	return b
@@ -285,7 +295,7 @@ func (s *Server) withdraw(n *network, b *binding) {
 func (s *Server) offer(n *network, b *binding, now time.Duration) {
 	s.withdraw(n, b)
 	b.unlist()
-	b.state = StateOffered
+	s.tally.become(b, StateOffered)
 	b.expires = now + s.cfg.OfferHold
 	n.offers[b.key] = b
 	s.offered.push(b)
@@ -340,7 +350,7 @@ func (s *Server) seen(c *call, b *binding) {
 	} else if c.m.ciaddr == 0 {
 		b.relay = ""
 	}
-	b.stay(place{c.req.Port, c.req.VTEP})
+	s.tally.stay(b, c.req.Port, c.req.VTEP)
 }
 
 // leaseOf is a binding as others see it.

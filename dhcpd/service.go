@@ -10,6 +10,7 @@ import (
 	"slices"
 	"sync"
 	"time"
+	"unique"
 )
 
 // Errors of Service and Server.
@@ -110,6 +111,7 @@ func (s *Service) Add(segment uint32, cfg SegmentConfig) (*Server, error) {
 		return nil, fmt.Errorf("segment %d: %w", segment, ErrSegmentExists)
 	}
 	srv := &Server{svc: s, segment: segment, log: s.cfg.Logger.With("vni", segment)}
+	srv.tally.ports = map[string]*portUse{}
 	if err := srv.apply(cfg); err != nil {
 		return nil, err
 	}
@@ -200,7 +202,7 @@ func (s *Server) load() error {
 			b.chaddr = b.key[2:]
 		}
 		if l.Port != "" {
-			b.stay(place{port: l.Port})
+			b.place = unique.Make(place{port: l.Port})
 		}
 		switch {
 		case left > 0 && l.State != StateFree:
@@ -211,6 +213,7 @@ func (s *Server) load() error {
 			b.state = StateFree
 		}
 		b.durable, b.durableStart, b.durableUntil = b.state, b.start, b.expires
+		s.tally.add(b)
 		all = append(all, b)
 		return nil
 	})

@@ -14,6 +14,9 @@ func (s *Server) discover(c *call) Outcome {
 	if c.m.hasServerID && c.m.serverID != s.ip {
 		return IgnoredOtherServer
 	}
+	if s.full(c) {
+		return PortFull
+	}
 	b := s.choose(c)
 	if b == nil {
 		if !c.n.exhausted {
@@ -115,7 +118,7 @@ func (s *Server) selecting(c *call) Outcome {
 	}
 	// Without an offer, of before a restart say, the address is the client's
 	// all the same as long as nobody else has it.
-	return s.bind(c, s.hold(c, want), false)
+	return s.take(c, want)
 }
 
 // rebooting: the client remembers a lease and asks whether it still holds.
@@ -154,7 +157,7 @@ func (s *Server) unrecorded(c *call, want uint32) Outcome {
 		if h.ip != want {
 			return s.refuse(c, "not the client's address")
 		}
-		return s.bind(c, s.hold(c, want), false)
+		return s.take(c, want)
 	}
 	if b := n.byIP[want]; b != nil && b.state == StateBound {
 		return s.refuse(c, "address of another client")
@@ -180,16 +183,15 @@ func (s *Server) prolong(c *call, b *binding, want uint32) Outcome {
 	moved := c.h != nil && c.h.ip != 0 && c.h.ip != want && n.available(c.h.ip, c)
 	if moved || !n.allowed(want, c.h) {
 		// The configuration gave the client another address, or this one to
-		// somebody else. Told so, the client stops using it at once.
-		if b.state == StateBound {
-			s.end(n, b)
-		}
+		// somebody else. Told so, the client asks anew and gives this one up by
+		// taking another; until then, or until the lease ends, it is nobody
+		// else's, for the client may not have heard.
 		return s.refuse(c, "address no longer available")
 	}
 	if !n.takeable(want, c) {
 		return s.refuse(c, "address not available")
 	}
-	return s.bind(c, s.hold(c, want), false)
+	return s.take(c, want)
 }
 
 // decline: the client found its address in use by somebody else.
@@ -209,7 +211,8 @@ func (s *Server) decline(c *call) Outcome {
 		delete(n.byKey, b.key)
 	}
 	b.unlist()
-	b.state, b.start, b.expires = StateDeclined, c.now, c.now+s.cfg.DeclineHold
+	s.tally.become(b, StateDeclined)
+	b.start, b.expires = c.now, c.now+s.cfg.DeclineHold
 	s.expiry.set(b)
 	s.arm()
 	n.settle(b.ip)
@@ -242,7 +245,8 @@ func (s *Server) release(c *call) Outcome {
 // end takes a lease back before its time; the client stays remembered.
 func (s *Server) end(n *network, b *binding) {
 	s.expiry.remove(b)
-	b.state, b.expires = StateFree, s.svc.elapsed()
+	s.tally.become(b, StateFree)
+	b.expires = s.svc.elapsed()
 	s.event(EventReleased, b, "")
 	s.queue(b, Change{Segment: s.segment, Lease: s.leaseOf(b)})
 	n.settle(b.ip)
@@ -289,6 +293,14 @@ func (s *Server) refuse(c *call, why string) Outcome {
 	return Answered
 }
 
+// take binds an address that the client has no offer of, or has one.
+func (s *Server) take(c *call, ip uint32) Outcome {
+	if s.full(c) {
+		return PortFull
+	}
+	return s.bind(c, s.hold(c, ip), false)
+}
+
 // bind makes the lease the client's and hands the change to the commit loop;
 // the ACK leaves when it is durable.
 func (s *Server) bind(c *call, b *binding, rapid bool) Outcome {
@@ -306,13 +318,15 @@ func (s *Server) bind(c *call, b *binding, rapid bool) Outcome {
 	// A client that moves has its former address until the new one is durable,
 	// both in one transaction.
 	b.supersede(n.byKey[b.key])
-	j.old, j.oldSeq = b.former, b.formerSeq
+	if o := b.former; o != nil && o.seq == b.formerSeq && s.current(o) {
+		j.old, j.oldSeq = o, o.seq
+	}
 	if n.offers[b.key] == b {
 		delete(n.offers, b.key)
 	}
 	b.unlist()
-	b.state, b.xid = StateBound, c.m.xid
-	b.start, b.expires = c.now, c.now+n.lease
+	s.tally.become(b, StateBound)
+	b.xid, b.start, b.expires = c.m.xid, c.now, c.now+n.lease
 	n.byKey[b.key] = b
 	s.seen(c, b)
 	s.expiry.set(b)

@@ -147,6 +147,7 @@ type from struct {
 	src, dst netip.Addr
 	srcMAC   [6]byte
 	port     string
+	max      int           // leases that the port may have
 	srv      *dhcpd.Server // nil: the world's
 }
 
@@ -166,7 +167,7 @@ func (w *world) serve(payload []byte, f from) *result {
 		f.srv = w.srv
 	}
 	r := &result{}
-	r.outcome = f.srv.Serve(&dhcpd.Request{Payload: payload, Src: f.src, Dst: f.dst, SrcMAC: f.srcMAC, Port: f.port},
+	r.outcome = f.srv.Serve(&dhcpd.Request{Payload: payload, Src: f.src, Dst: f.dst, SrcMAC: f.srcMAC, Port: f.port, MaxLeases: f.max},
 		func(p dhcpd.Reply) { r.replies = append(r.replies, read(w.T, p)) })
 	return r
 }
