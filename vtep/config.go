@@ -84,6 +84,10 @@ type Config struct {
 	BusyPoll   time.Duration    // how long a worker looks for more before it sleeps; 0 = DefaultBusyPoll, negative = not at all
 	DHCP       *dhcpd.Service   // whose Run runs beside the VTEP's and ends before it, so that its last answers leave; nil = segments have no DHCP
 
+	// Events, if not nil, is told what happens, by whichever goroutine caused it:
+	// a worker too, so it must not wait. Locks of the VTEP may be held.
+	Events func(Event)
+
 	// OpenTAP and OpenUnderlay reach the operating system; nil means the real
 	// one. Tests give the doubles of taptest and underlaytest.
 	OpenTAP      tap.Opener

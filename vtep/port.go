@@ -24,6 +24,7 @@ type Port struct {
 	state   []portState
 	gone    atomic.Bool  // the device has vanished
 	told    atomic.Bool  // and that was logged
+	up      bool         // it came to be attached; under v.mu
 	offload tap.Offload  // that the device had when it was last looked at; the maintainer's
 	dhcp    rate         // of DHCP messages that are taken
 	waiting atomic.Int32 // DHCP requests that the service has not taken yet
@@ -78,6 +79,8 @@ func (s *Segment) AttachPort(cfg PortConfig) (*Port, error) {
 	if err := s.addStatics(own, fdb.PeerConfig); err != nil {
 		return nil, errors.Join(err, s.detach(p))
 	}
+	p.up = true
+	s.tell(Event{Kind: EventPortUp, Port: cfg.Name})
 	s.v.cfg.Logger.Debug("port is up", "vni", s.vni, "port", cfg.Name, "queues", len(p.queues), "offload", p.offload.Names())
 	return p, nil
 }
@@ -131,7 +134,9 @@ func (s *Segment) DetachPort(name string) error {
 // worker can hold the port and nothing in the table points to it.
 func (s *Segment) detach(p *Port) error {
 	p.gone.Store(true)
-	p.told.Store(true)
+	if !p.told.Swap(true) && p.up {
+		s.tell(Event{Kind: EventPortDown, Port: p.cfg.Name})
+	}
 	for _, src := range p.sources {
 		src.worker.poll.remove(src)
 	}

@@ -142,11 +142,16 @@ func (s *Segment) Config() SegmentConfig {
 func (s *Segment) MACs() int { return s.table.Len() }
 
 func (s *Segment) addPeer(a netip.Addr, o fdb.PeerOrigin, replicate bool) (*peer, error) {
+	fresh := false
 	p, err := s.peers.Add(a, o, replicate, func(uint32) *remote {
+		fresh = true
 		return &remote{addr: underlay.NewRemote(a.Unmap(), s.v.cfg.Port), traffic: make([]traffic, s.v.cfg.Workers)}
 	})
 	if err != nil {
 		return nil, fmt.Errorf("segment %v: peer %v: %w", s.vni, a, err)
+	}
+	if fresh {
+		s.tellPeer(p.Addr, o)
 	}
 	return p, nil
 }
@@ -188,6 +193,7 @@ func (s *Segment) forget(peers []netip.Addr) {
 	for _, a := range peers {
 		if id, ok := s.peers.Remove(a); ok {
 			of[fdb.Remote(id)] = true
+			s.tell(Event{Kind: EventPeerRemoved, Peer: a})
 		}
 	}
 	if len(of) == 0 {
@@ -410,6 +416,7 @@ func (s *Segment) maintain(ctx context.Context) {
 		if p != nil && p.gone.Load() && !p.told.Swap(true) {
 			s.v.cfg.Logger.Warn("a port has vanished; reload to open it again", "vni", s.vni, "port", p.cfg.Name)
 			s.table.FlushDst(fdb.Local(p.id), false)
+			s.tell(Event{Kind: EventPortDown, Port: p.cfg.Name})
 		}
 	}
 }

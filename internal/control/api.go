@@ -82,6 +82,7 @@ func registerReads(api huma.API, r Reader) {
 	list(api, "/peers", "list-peers", "Remote VTEPs and their counters", r.Peers)
 	list(api, "/leases", "list-leases", "DHCP leases and reservations", r.Leases)
 	list(api, "/drops", "list-drops", "Dropped frames by reason", r.Drops)
+	registerEvents(api, r)
 	huma.Register(api, operation(http.MethodGet, "/workers", "list-workers", "Workers and their counters"),
 		func(context.Context, *everything) (*body[[]Worker], error) {
 			return &body[[]Worker]{notNull(r.Workers())}, nil

@@ -21,6 +21,8 @@ type Reader interface {
 	Leases(vni encap.VNI) ([]Lease, error)
 	Drops(vni encap.VNI) ([]Drop, error)
 	Workers() []Worker
+	// Subscribe starts to collect events, until the subscription is closed.
+	Subscribe(f EventFilter) (*Subscription, error)
 	// LostOffloads is how many offloads the kernel has come to refuse.
 	LostOffloads() uint64
 }

@@ -40,6 +40,7 @@ var (
 type fake struct {
 	told []any
 	err  error
+	control.Hub
 }
 
 func (f *fake) note(args ...any) error { f.told = args; return f.err }
@@ -416,8 +417,8 @@ func TestTheDescriptionNamesEveryOperation(t *testing.T) {
 			ids++
 		}
 	}
-	if ids != 17 || doc.Info.Version != "1.2.3" {
-		t.Errorf("%d operations, version %s; want 17 of version 1.2.3", ids, doc.Info.Version)
+	if ids != 18 || doc.Info.Version != "1.2.3" {
+		t.Errorf("%d operations, version %s; want 18 of version 1.2.3", ids, doc.Info.Version)
 	}
 	if bytes.Contains(w.Body.Bytes(), []byte("unpkg")) {
 		t.Error("the description loads from elsewhere")

@@ -29,6 +29,7 @@ type server struct {
 	vtep   *vtep.VTEP
 	leases *leaseStore
 	dhcp   *dhcpd.Service
+	events control.Hub
 
 	socket net.Listener
 	http   net.Listener // nil: off
@@ -86,11 +87,11 @@ func (d *server) start(ctx context.Context) error {
 	}
 	var err error
 	d.leases = newLeaseStore(d.cfg.State)
-	if d.dhcp, err = dhcpd.NewService(dhcpd.Config{Store: d.leases, Logger: d.log}); err != nil {
+	if d.dhcp, err = dhcpd.NewService(dhcpd.Config{Store: d.leases, Logger: d.log, Events: d.tellDHCP}); err != nil {
 		return err
 	}
 	vc := vtepConfig(d.cfg)
-	vc.Logger, vc.DHCP, vc.OpenTAP = d.log, d.dhcp, d.opts.tapOpener()
+	vc.Logger, vc.DHCP, vc.OpenTAP, vc.Events = d.log, d.dhcp, d.opts.tapOpener(), d.tellVTEP
 	vc.OpenUnderlay = d.opts.underlayOpener(d.cfg.Underlay.SourcePorts)
 	if d.vtep, err = vtep.New(vc); err != nil {
 		return err
@@ -155,6 +156,7 @@ func (d *server) listen() error {
 func (d *server) run(ctx context.Context, hup <-chan os.Signal) error {
 	summary := d.summary() // before anything can change it
 	g, ctx := errgroup.WithContext(ctx)
+	defer context.AfterFunc(ctx, d.events.Close)() // nobody who listens holds up the end
 	// Frames are carried until the last commit of leases has been answered.
 	carrying, rest := context.WithCancel(context.WithoutCancel(ctx))
 	g.Go(func() error { return d.vtep.Run(carrying) })

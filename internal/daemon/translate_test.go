@@ -81,7 +81,7 @@ func TestEveryKeyReachesTheSwitch(t *testing.T) {
 	c := everything(t)
 	ignore := map[string]bool{
 		// Given by the daemon, or without a key.
-		".Logger": true, ".Clock": true, ".DHCP": true, ".OpenTAP": true, ".OpenUnderlay": true, "[].Device": true,
+		".Logger": true, ".Clock": true, ".Events": true, ".DHCP": true, ".OpenTAP": true, ".OpenUnderlay": true, "[].Device": true,
 		"[].DHCP.Server.MaxOffers": true, "[].DHCP6.Server.MaxOffers": true, "[].DHCP6.Server.DUID": true,
 		".TTL": true, // inherited here
 	}

@@ -74,7 +74,8 @@ func (sample) Workers() []control.Worker {
 	return []control.Worker{{ID: 0, CPU: 0, RxPackets: 30, TxPackets: 31, Batches: 5, ReadErrors: 2, Offload: []string{"udp-gso", "udp-gro"}}, {ID: 1, CPU: -1}}
 }
 
-func (sample) LostOffloads() uint64 { return 3 }
+func (sample) Subscribe(control.EventFilter) (*control.Subscription, error) { return nil, nil }
+func (sample) LostOffloads() uint64                                         { return 3 }
 
 var build = observe.Build{Version: "1.2.3", Commit: "abc", Go: "go1.26"}
 
