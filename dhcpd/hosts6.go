@@ -1,8 +1,6 @@
 package dhcpd
 
-import (
-	"net/netip"
-)
+import "net/netip"
 
 // host6 is a compiled reservation. Either of its address and its prefix may be
 // zero: any of the pools.
@@ -48,7 +46,7 @@ func (r Reservation6) Names(l Lease) bool {
 	case len(r.DUID) > 0:
 		return l.ClientID == string(r.DUID)
 	case len(r.MAC) > 0:
-		return l.HType == htypeEthernet && l.CHAddr == string(r.MAC)
+		return l.CHAddr == string(r.MAC) || hardwareOf(l.ClientID) == string(r.MAC)
 	}
 	return l.Port == r.Port && !l.VTEP.IsValid()
 }
@@ -125,7 +123,7 @@ func (h *host6) shares(b *binding6, c *call6) bool {
 	case len(h.DUID) > 0:
 		return false
 	case len(h.MAC) > 0:
-		return b.chaddr == string(h.MAC)
+		return b.chaddr == string(h.MAC) || hardwareOf(duidOf(b.key)) == string(h.MAC)
 	}
 	return len(c.hw) > 0 && b.chaddr == string(c.hw[0][:])
 }

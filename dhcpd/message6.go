@@ -225,7 +225,7 @@ func (m *message6) link() netip.Addr {
 
 // hardware appends the client's Ethernet addresses: that of the frame or, behind
 // relays, what the nearest tells (option 79, RFC 6939), then the one within the
-// DUID (RFC 8415 sections 11.2 and 11.4).
+// DUID.
 func (m *message6) hardware(to [][6]byte, frame [6]byte) [][6]byte {
 	switch n := len(m.relays); {
 	case n == 0:
@@ -235,15 +235,23 @@ func (m *message6) hardware(to [][6]byte, frame [6]byte) [][6]byte {
 			to = append(to, [6]byte(d[2:]))
 		}
 	}
-	if d := m.clientID; len(d) >= 4 && d[0] == 0 && d[2] == 0 && d[3] == htypeEthernet {
-		switch {
-		case d[1] == byte(dhcpv6.DUID_LLT) && len(d) == 14:
-			to = append(to, [6]byte(d[8:]))
-		case d[1] == byte(dhcpv6.DUID_LL) && len(d) == 10:
-			to = append(to, [6]byte(d[4:]))
-		}
+	if mac := hardwareOf(m.clientID); len(mac) > 0 {
+		to = append(to, [6]byte(mac))
 	}
 	return to
+}
+
+// hardwareOf is the Ethernet address within a DUID (RFC 8415 sections 11.2 and
+// 11.4), empty if there is none.
+func hardwareOf[T []byte | string](d T) T {
+	switch {
+	case len(d) == 14 && d[0] == 0 && d[1] == byte(dhcpv6.DUID_LLT) && d[2] == 0 && d[3] == htypeEthernet:
+		return d[8:]
+	case len(d) == 10 && d[0] == 0 && d[1] == byte(dhcpv6.DUID_LL) && d[2] == 0 && d[3] == htypeEthernet:
+		return d[4:]
+	}
+	var none T
+	return none
 }
 
 // wants says that the client asked for an option (RFC 8415 section 21.7). Who

@@ -1,0 +1,325 @@
+package dhcpd
+
+import (
+	"fmt"
+	"net/netip"
+	"time"
+	"unique"
+
+	"github.com/insomniacslk/dhcp/dhcpv6"
+)
+
+// current says that a binding is still the address's.
+func (s *Server6) current(b *binding6) bool { return s.all[b.prefix] == b }
+
+// expire ends what has run out.
+func (s *Server6) expire(now time.Duration) {
+	for len(s.expiry) > 0 && s.expiry[0].expires <= now {
+		b := s.expiry[0]
+		s.expiry.remove(b)
+		switch b.state {
+		case StateOffered:
+			s.lapse(b)
+		case StateBound:
+			s.event(EventExpired, b, "")
+			b.state = StateFree
+			s.settle(b)
+		case StateDeclined:
+			s.forget(b)
+		}
+	}
+	s.arm()
+}
+
+// lapse ends an offer. Its client is still remembered if it once had the lease.
+func (s *Server6) lapse(b *binding6) {
+	s.expiry.remove(b)
+	if s.offers[b.key] == b {
+		delete(s.offers, b.key)
+	}
+	if s.clients[b.key] == b {
+		b.state = StateFree
+		s.settle(b)
+		return
+	}
+	s.forget(b)
+}
+
+// arm sets the timer to the next expiry, as Server.arm does.
+func (s *Server6) arm() {
+	if len(s.expiry) == 0 || s.closed || s.wakes != 0 && s.wakes <= s.expiry[0].expires {
+		return
+	}
+	wait := max(s.expiry[0].expires-s.svc.elapsed(), minSweep)
+	s.wakes = s.expiry[0].expires
+	if s.timer == nil {
+		s.timer = time.AfterFunc(wait, s.sweep)
+		return
+	}
+	s.timer.Reset(wait)
+}
+
+func (s *Server6) sweep() {
+	s.mu.Lock()
+	s.wakes = 0
+	if !s.closed {
+		s.expire(s.svc.elapsed())
+	}
+	s.unlock()
+}
+
+// settle puts a binding where its state says it belongs. Whoever changes the
+// state calls it.
+func (s *Server6) settle(b *binding6) {
+	s.count(b)
+	if b.offer != nil && b.state != StateOffered {
+		s.offered.Remove(b.offer)
+		b.offer = nil
+	}
+	if b.unused != nil && (b.state != StateFree || b.pool == nil) {
+		b.pool.unused.Remove(b.unused)
+		b.unused = nil
+	}
+	switch {
+	case b.state != StateFree:
+	case b.pool != nil:
+		if b.unused == nil {
+			b.unused = b.pool.unused.PushBack(b)
+			s.remember(b.pool)
+		}
+	case s.hosts.at[b.prefix] == nil:
+		s.forget(b) // nobody can get it any more, so there is nothing to remember
+	}
+	if b.pool != nil {
+		s.watch(b.pool)
+	}
+}
+
+// MaxUnused is how many ended leases a pool remembers. A pool may be too large
+// ever to run out, and clients that were here once are many; one that is
+// forgotten gets the same address again, from the hash, as a rule.
+const MaxUnused = 16384
+
+// remember forgets the longest unused of a pool's ended leases beyond MaxUnused.
+func (s *Server6) remember(p *pool6) {
+	for p.unused.Len() > MaxUnused {
+		b := p.unused.Front().Value.(*binding6)
+		if b.stored {
+			s.queue(b, Change{Segment: s.segment, Delete: true, Lease: s.leaseOf(b)})
+		}
+		s.forget(b)
+	}
+}
+
+// forget removes a binding altogether.
+func (s *Server6) forget(b *binding6) {
+	s.expiry.remove(b)
+	if s.clients[b.key] == b {
+		delete(s.clients, b.key)
+	}
+	if s.offers[b.key] == b {
+		delete(s.offers, b.key)
+	}
+	if !s.current(b) {
+		return
+	}
+	delete(s.all, b.prefix)
+	b.state = StateFree
+	s.count(b)
+	if b.offer != nil {
+		s.offered.Remove(b.offer)
+		b.offer = nil
+	}
+	if b.unused != nil {
+		b.pool.unused.Remove(b.unused)
+		b.unused = nil
+	}
+	if b.pool != nil {
+		p := b.pool
+		p.held--
+		b.pool = nil
+		s.watch(p)
+	}
+	if b.stray {
+		s.strays.mark(b.prefix, -1)
+		b.stray = false
+	}
+}
+
+// count keeps the number of leases and offers of each port.
+func (s *Server6) count(b *binding6) {
+	port := ""
+	if (b.state == StateBound || b.state == StateOffered) && b.place != (unique.Handle[place]{}) {
+		port = b.place.Value().port
+	}
+	if port == b.counted {
+		return
+	}
+	if b.counted != "" {
+		if s.ports[b.counted]--; s.ports[b.counted] == 0 {
+			delete(s.ports, b.counted)
+			delete(s.crowded, b.counted)
+		}
+	}
+	if port != "" {
+		s.ports[port]++
+	}
+	b.counted = port
+}
+
+// portFull says that the client, which has no lease, may not have one: those of
+// its port are all that the port may have.
+func (s *Server6) portFull(c *call6) bool {
+	port, most := c.req.Port, c.req.MaxLeases
+	if most <= 0 || port == "" {
+		return false
+	}
+	held := s.ports[port]
+	if held < most {
+		delete(s.crowded, port)
+		return false
+	}
+	if !s.crowded[port] {
+		s.crowded[port] = true
+		s.log.Warn("the clients of a port have all the leases of DHCPv6 that they may", "port", port, "leases", held)
+		s.event(EventPortFull, nil, fmt.Sprintf("port %s: %d leases of DHCPv6", port, held))
+	}
+	return true
+}
+
+// watch tells that nearly all of a pool is in use: at nine tenths, and again
+// once it was below eight.
+func (s *Server6) watch(p *pool6) {
+	in, of := p.level()
+	switch {
+	case of > highFrom || in*10 < of*8:
+		p.high = false
+	case in*10 >= of*9 && of > 0 && !p.high:
+		p.high = true
+		s.log.Warn("nine tenths of a pool are in use", "pool", p.name, "used", in, "of", of)
+		s.event(EventPoolHigh, nil, fmt.Sprintf("%s: %d of %d", p.name, in, of))
+	}
+}
+
+// hold makes the address the client's for as long as an offer is held; the
+// caller has checked that the client may have it. A lease that the client has
+// on it already stays what it is.
+func (s *Server6) hold(c *call6, key []byte, p netip.Prefix) *binding6 {
+	b := s.all[p]
+	if b != nil && b.key != string(key) {
+		if b.state == StateFree {
+			s.forget(b)
+			b = nil
+		} else {
+			s.rekey(b, string(key)) // the same client under another identity
+		}
+	}
+	if b == nil {
+		b = &binding6{prefix: p, key: string(key)}
+		s.all[p] = b
+		s.join(b)
+	}
+	if b.state != StateBound {
+		s.seen(c, b)
+		s.offer(b, c.now)
+		return b
+	}
+	s.withdraw(b)
+	return b
+}
+
+// join tells a binding which pool it takes an address of.
+func (s *Server6) join(b *binding6) {
+	if p := s.poolOf(b.prefix); p != nil && s.hosts.at[b.prefix] == nil {
+		b.pool = p
+		p.held++
+	}
+}
+
+// withdraw lapses the offer that the client of b has besides b: a client is
+// offered one address at a time.
+func (s *Server6) withdraw(b *binding6) {
+	if old := s.offers[b.key]; old != nil && old != b {
+		s.lapse(old)
+	}
+}
+
+// offer puts a binding at the end of the queue of offers.
+func (s *Server6) offer(b *binding6, now time.Duration) {
+	s.withdraw(b)
+	b.state = StateOffered
+	b.expires = now + s.cfg.OfferHold
+	s.offers[b.key] = b
+	if b.offer == nil {
+		b.offer = s.offered.PushBack(b)
+	} else {
+		s.offered.MoveToBack(b.offer)
+	}
+	s.expiry.set(b)
+	s.arm()
+	s.settle(b)
+	if s.offered.Len() > s.cfg.MaxOffers {
+		s.lapse(s.offered.Front().Value.(*binding6))
+	}
+}
+
+// rekey gives a binding another owner, both being who one reservation names.
+// What the new owner had before is given up as when a client moves.
+func (s *Server6) rekey(b *binding6, key string) {
+	if o := s.offers[key]; o != nil {
+		s.lapse(o)
+	}
+	if s.clients[b.key] == b {
+		delete(s.clients, b.key)
+		b.supersede(s.clients[key])
+		s.clients[key] = b
+	}
+	if s.offers[b.key] == b {
+		delete(s.offers, b.key)
+		s.offers[key] = b
+	}
+	b.key = key
+}
+
+// seen notes what a client says of itself and where it is.
+func (s *Server6) seen(c *call6, b *binding6) {
+	if len(c.hw) > 0 && b.chaddr != string(c.hw[0][:]) {
+		b.chaddr = string(c.hw[0][:])
+	}
+	name := c.m.hostname()
+	if c.h != nil && c.h.Hostname != "" {
+		b.hostname = c.h.Hostname
+	} else if b.hostname != string(name) {
+		b.hostname = string(name)
+	}
+	var relay []byte
+	if n := len(c.m.relays); n > 0 {
+		relay = findOption(c.m.relays[n-1].options, dhcpv6.OptionInterfaceID)
+	}
+	if b.relay != string(relay) {
+		b.relay = string(relay)
+	}
+	b.stay(place{c.req.Port, c.req.VTEP})
+	s.count(b)
+}
+
+// leaseOf is a binding as others see it.
+func (s *Server6) leaseOf(b *binding6) Lease {
+	zero := s.svc.zero()
+	l := Lease{
+		IP: b.prefix.Addr(), State: b.state, CHAddr: b.chaddr, ClientID: duidOf(b.key), IAID: iaidOf(b.key),
+		Hostname: b.hostname, Relay: b.relay,
+		Start: zero.Add(b.start).Truncate(time.Millisecond), Expires: zero.Add(b.expires).Truncate(time.Millisecond),
+	}
+	if b.prefix.Bits() < 128 {
+		l.PrefixLen = uint8(b.prefix.Bits())
+	}
+	if b.chaddr != "" {
+		l.HType = htypeEthernet
+	}
+	if b.place != (unique.Handle[place]{}) {
+		p := b.place.Value()
+		l.Port, l.VTEP = p.port, p.vtep
+	}
+	return l
+}
