@@ -8,12 +8,14 @@ import (
 	"github.com/uvtep/uvtep/internal/frame"
 )
 
+const ipv6Len = 40 // of an IPv6 header, bytes
+
 // composeIP begins a frame with an IP packet of n bytes behind the IP header,
 // whose checksum is right, and returns both. hops is the TTL or hop limit.
 func composeIP(to, from fdb.MAC, src, dst netip.Addr, proto, hops uint8, n int) (b, l4 []byte) {
-	const len4, len6 = 20, 40
+	const ipv4Len = 20
 	if dst.Is4() {
-		b = make([]byte, frame.EthernetLen+len4+n)
+		b = make([]byte, frame.EthernetLen+ipv4Len+n)
 		composeEthernet(b, to, from, frame.TypeIPv4)
 		ip := b[frame.EthernetLen:]
 		ip[0], ip[8], ip[9] = 0x45, hops, proto
@@ -21,18 +23,24 @@ func composeIP(to, from fdb.MAC, src, dst netip.Addr, proto, hops uint8, n int) 
 		s, d := src.As4(), dst.As4()
 		copy(ip[12:], s[:])
 		copy(ip[16:], d[:])
-		binary.BigEndian.PutUint16(ip[10:], ^frame.Fold(frame.Sum(ip[:len4], 0)))
-		return b, ip[len4:]
+		binary.BigEndian.PutUint16(ip[10:], ^frame.Fold(frame.Sum(ip[:ipv4Len], 0)))
+		return b, ip[ipv4Len:]
 	}
-	b = make([]byte, frame.EthernetLen+len6+n)
+	b = make([]byte, frame.EthernetLen+ipv6Len+n)
+	return b, putIPv6(b, to, from, src, dst, proto, hops)
+}
+
+// putIPv6 makes b a frame with an IPv6 packet in it, and returns what is behind
+// the IPv6 header.
+func putIPv6(b []byte, to, from fdb.MAC, src, dst netip.Addr, proto, hops uint8) []byte {
 	composeEthernet(b, to, from, frame.TypeIPv6)
 	ip := b[frame.EthernetLen:]
 	ip[0], ip[6], ip[7] = 0x60, proto, hops
-	binary.BigEndian.PutUint16(ip[4:], uint16(n))
+	binary.BigEndian.PutUint16(ip[4:], uint16(len(ip)-ipv6Len))
 	s, d := src.As16(), dst.As16()
 	copy(ip[8:], s[:])
 	copy(ip[24:], d[:])
-	return b, ip[len6:]
+	return ip[ipv6Len:]
 }
 
 func composeEthernet(b []byte, to, from fdb.MAC, typ uint16) {

@@ -5,8 +5,7 @@ import (
 	"encoding/binary"
 	"log/slog"
 	"net/netip"
-
-	"github.com/insomniacslk/dhcp/dhcpv4"
+	"slices"
 
 	"github.com/uvtep/uvtep/dhcpd"
 	"github.com/uvtep/uvtep/fdb"
@@ -16,24 +15,21 @@ import (
 const (
 	dhcpQueueLen = 1024 // requests that wait for the DHCP service
 	dhcpPayload  = 2048 // bytes of a DHCP request at most
-
-	// UDP ports of servers (RFC 2131 section 4.1).
-	dhcpServerPort = 67
 )
 
-// family is a version of IP, and so of DHCP.
-type family uint8
-
-const (
-	inet4 family = 4
-	inet6 family = 6
-)
+// responder is the DHCP service of a segment, for one family of addresses.
+type responder interface {
+	serve(*dhcpd.Request, func(dhcpd.Reply)) dhcpd.Outcome
+	compose(dhcpd.Reply) []byte              // a reply in a frame
+	forOther(msg []byte) bool                // it names another server; what cannot be read does not
+	spoofed(msg []byte, source [6]byte) bool // it came from no relay, and is about a client other than source
+	describe(msg []byte) []any               // for a log
+}
 
 // request is a DHCP message on its way from a worker to the service.
 type request struct {
-	family family
 	seg    *Segment
-	sv     *service
+	by     responder
 	from   origin
 	passed bool // it also goes on to the server that it names
 	req    dhcpd.Request
@@ -42,8 +38,8 @@ type request struct {
 
 // handOver gives a DHCP message to the service, which may have to wait for a
 // disk. A message for another server goes on to that one, too.
-func (w *worker) handOver(s *Segment, vw *view, f *frame.Frame, fam family) {
-	b, sv := f.Bytes(), vw.service
+func (w *worker) handOver(s *Segment, vw *view, f *frame.Frame, by responder) {
+	b := f.Bytes()
 	udp := b[f.Info.L4:]
 	n := int(binary.BigEndian.Uint16(udp[4:])) - 8
 	if n < 0 || n > len(udp)-8 || n > dhcpPayload {
@@ -51,22 +47,26 @@ func (w *worker) handOver(s *Segment, vw *view, f *frame.Frame, fam family) {
 		return
 	}
 	payload := udp[8 : 8+n]
-	passed := sv.v4.forOther(payload)
+	passed := by.forOther(payload)
 	if !passed {
 		f.Verdict.Action = frame.Consumed
 	}
 	from := originOf(s, vw, fdb.Dst(f.Ingress))
-	r, why := w.admitDHCP(s, from, payload, [6]byte(b[6:12]), fam)
+	source := [6]byte(b[6:12])
+	r, why := w.admitDHCP(s, from, by, payload, source)
 	if r == nil {
 		if !passed {
 			f.Drop(why)
 		}
 		return
 	}
-	r.family, r.seg, r.sv, r.from, r.passed = fam, s, sv, from, passed
-	ip := b[f.Info.L3:]
-	r.req = dhcpd.Request{Payload: append(r.buf[:0], payload...), SrcMAC: [6]byte(b[6:12])}
-	r.req.Src, r.req.Dst = netip.AddrFrom4([4]byte(ip[12:16])), netip.AddrFrom4([4]byte(ip[16:20]))
+	r.seg, r.by, r.from, r.passed = s, by, from, passed
+	r.req = dhcpd.Request{Payload: append(r.buf[:0], payload...), SrcMAC: source}
+	if ip := b[f.Info.L3:]; f.Info.EtherType == frame.TypeIPv4 {
+		r.req.Src, r.req.Dst = netip.AddrFrom4([4]byte(ip[12:])), netip.AddrFrom4([4]byte(ip[16:]))
+	} else {
+		r.req.Src, r.req.Dst = netip.AddrFrom16([16]byte(ip[8:])), netip.AddrFrom16([16]byte(ip[24:]))
+	}
 	if p := from.port; p != nil {
 		r.req.Port, r.req.MaxLeases = p.cfg.Name, p.cfg.MaxLeases
 	} else {
@@ -78,9 +78,9 @@ func (w *worker) handOver(s *Segment, vw *view, f *frame.Frame, fam family) {
 // admitDHCP finds room for a message, or says why it is dropped. So that neither
 // a port nor a segment can keep others from being heard, each has a fair share of
 // the places: a segment of all, a port or peer of what its segment may have.
-func (w *worker) admitDHCP(s *Segment, from origin, msg []byte, src [6]byte, fam family) (*request, frame.Reason) {
+func (w *worker) admitDHCP(s *Segment, from origin, by responder, msg []byte, source [6]byte) (*request, frame.Reason) {
 	if p := from.port; p != nil {
-		if p.cfg.DHCPCheckMAC && spoofed4(msg, src) {
+		if p.cfg.DHCPCheckMAC && by.spoofed(msg, source) {
 			return nil, frame.DHCPSpoofed
 		}
 		if n := p.cfg.DHCPRate; n > 0 && !p.dhcp.take(w.v.cfg.Clock().Sub(w.v.start), n) {
@@ -119,49 +119,32 @@ func (v *VTEP) serve(ctx context.Context) {
 // decide lets the DHCP service take a request, whose place is then free again:
 // an answer that waits for the disk comes later.
 func (v *VTEP) decide(r *request) {
-	seg, sv, from, fam := r.seg, r.sv, r.from, r.family
+	seg, by, from := r.seg, r.by, r.from
 	seg.waiting.Add(-1)
 	from.wait(-1)
 	answered := false // looked at only where the answer does not come later
-	out := sv.server(fam).Serve(&r.req, func(reply dhcpd.Reply) {
+	out := by.serve(&r.req, func(reply dhcpd.Reply) {
 		answered = true
-		v.logDHCP("DHCP answer", seg, from, fam, reply.Payload)
-		seg.inject(injected{to: from, bytes: sv.composeReply(reply)})
+		v.logDHCP("DHCP answer", seg, from, by, reply.Payload)
+		// Where the request came from, a broadcast too: the client is there, and
+		// what it is told is nobody else's business.
+		seg.inject(injected{to: from, bytes: by.compose(reply)})
 	})
 	if out != dhcpd.Pending && out != dhcpd.Probing && !answered {
-		v.logDHCP("DHCP request without an answer", seg, from, fam, r.req.Payload, "outcome", out)
+		v.logDHCP("DHCP request without an answer", seg, from, by, r.req.Payload, "outcome", out)
 	}
 	if reason := dhcpReason(out); reason != frame.NotDropped && !r.passed {
 		seg.drops[v.cfg.Workers][reason].addShared(1)
 	}
-	r.seg, r.sv, r.from = nil, nil, origin{}
+	r.seg, r.by, r.from = nil, nil, origin{}
 	v.freeRequests <- r
 }
 
-// server is what takes requests of a version.
-func (sv *service) server(family) interface {
-	Serve(*dhcpd.Request, func(dhcpd.Reply)) dhcpd.Outcome
-} {
-	return sv.v4.server
-}
-
-// composeReply is a reply in a frame. It goes where the request came from, a
-// broadcast too: the client is there, and what it is told is nobody else's
-// business.
-func (sv *service) composeReply(r dhcpd.Reply) []byte {
-	src := netip.AddrPortFrom(netip.AddrFrom4(sv.v4.ip), dhcpServerPort)
-	return composeUDP(fdb.MACOf(r.DstMAC[:]), sv.mac, src, netip.AddrPortFrom(r.Dst, r.DstPort), r.Payload)
-}
-
 // logDHCP tells, where details are logged, what the service was told or says.
-func (v *VTEP) logDHCP(what string, s *Segment, at origin, _ family, msg []byte, more ...any) {
-	if !v.verbose() {
-		return
+func (v *VTEP) logDHCP(what string, s *Segment, at origin, by responder, msg []byte, more ...any) {
+	if v.verbose() {
+		v.cfg.Logger.Debug(what, slices.Concat([]any{"vni", s.vni, "at", at.String()}, by.describe(msg), more)...)
 	}
-	if m, err := dhcpv4.FromBytes(msg); err == nil {
-		more = append([]any{"type", m.MessageType(), "client", m.ClientHWAddr.String(), "ip", m.YourIPAddr}, more...)
-	}
-	v.cfg.Logger.Debug(what, append([]any{"vni", s.vni, "at", at.String()}, more...)...)
 }
 
 // verbose reports whether details are logged at all.

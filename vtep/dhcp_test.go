@@ -86,7 +86,7 @@ func (d *countingTAP) Write(frames []*frame.Frame) int {
 // offers puts n answers to clients at a port into its worker's inbox.
 func (r *rig) offers(s *Segment, p *Port, n int) {
 	for i := range n {
-		b := s.view.Load().service.composeReply(dhcpd.Reply{Payload: make([]byte, 300), Dst: broadcast4, DstPort: 68, DstMAC: mac(i).Bytes()})
+		b := s.view.Load().service.v4.compose(dhcpd.Reply{Payload: make([]byte, 300), Dst: broadcast4, DstPort: 68, DstMAC: mac(i).Bytes()})
 		s.inject(injected{to: origin{port: p}, bytes: b})
 	}
 }

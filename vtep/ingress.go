@@ -172,7 +172,7 @@ func mergeable(f *frame.Frame, takes tap.Offload) bool {
 			return false
 		}
 		_, port := f.UDPPorts()
-		return port != dhcpServerPort
+		return port != dhcpServerPort && port != dhcp6ServerPort
 	}
 	return false
 }

@@ -188,7 +188,7 @@ func TestAPortThatChecksTheClientTakesMessagesOnlyOfWhoSendsThem(t *testing.T) {
 		t.Errorf("drops: %s", d)
 	}
 	for n := range 40 { // too short to say whose it is: no panic, and not spoofed
-		if spoofed4(make([]byte, n), [6]byte{}) != (n >= 34) {
+		if (*service4)(nil).spoofed(make([]byte, n), [6]byte{}) != (n >= 34) {
 			t.Errorf("%d zero bytes", n)
 		}
 	}

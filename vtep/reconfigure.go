@@ -90,7 +90,10 @@ func (c *change) startServices() error {
 		c.did(func() error { c.s.table.ClearSelf(now.mac); return nil })
 	}
 	c.view.service = now
-	return c.start4(was, now)
+	if err := c.start4(was, now); err != nil {
+		return err
+	}
+	return c.start6(was, now)
 }
 
 // start4 is startServices for DHCPv4.
@@ -100,7 +103,7 @@ func (c *change) start4(was, now *service) (err error) {
 	case want == nil:
 		return nil
 	case was.v4 == nil:
-		now.v4, err = c.s.start4(want)
+		now.v4, err = c.s.start4(now, want)
 		if err == nil {
 			c.did(c.s.stop4)
 		}
@@ -117,18 +120,52 @@ func (c *change) start4(was, now *service) (err error) {
 	return nil
 }
 
+// start6 is startServices for DHCPv6.
+func (c *change) start6(was, now *service) (err error) {
+	want := c.new.DHCP6
+	switch {
+	case want == nil:
+		return nil
+	case was.v6 == nil:
+		now.v6, err = c.s.start6(now, want)
+		if err == nil {
+			c.did(c.s.stop6)
+		}
+		return err
+	}
+	if err := checkDHCP6(c.s.vni, want); err != nil {
+		return err
+	}
+	if err := was.v6.server.Reconfigure(want.Server); err != nil {
+		return err // which names the segment
+	}
+	c.did(func() error { return was.v6.server.Reconfigure(c.old.DHCP6.Server) })
+	now.v6 = was.v6.with(want)
+	return nil
+}
+
 // endServices ends what there was and is no more; no view has it any longer.
 func (s *Segment) endServices(was, now *service) error {
 	if was == nil {
 		return nil
 	}
-	var errs []error
-	if was.v4 != nil && (now == nil || now.v4 == nil) {
+	last := now == nil
+	if last {
+		now = &service{}
+	}
+	end4, end6 := was.v4 != nil && now.v4 == nil, was.v6 != nil && now.v6 == nil
+	if last || end4 || end6 {
 		s.v.settle()
+	}
+	var errs []error
+	if last {
+		s.table.ClearSelf(was.mac)
+	}
+	if end4 {
 		errs = append(errs, s.stop4())
 	}
-	if now == nil {
-		s.table.ClearSelf(was.mac)
+	if end6 {
+		errs = append(errs, s.stop6())
 	}
 	return errors.Join(errs...)
 }

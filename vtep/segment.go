@@ -126,7 +126,12 @@ func (s *Segment) DHCP() *dhcpd.Server {
 }
 
 // DHCP6 is the segment's DHCPv6 server, nil if it has none.
-func (s *Segment) DHCP6() *dhcpd.Server6 { return nil }
+func (s *Segment) DHCP6() *dhcpd.Server6 {
+	if sv := s.view.Load().service; sv != nil && sv.v6 != nil {
+		return sv.v6.server
+	}
+	return nil
+}
 
 // VNI is the segment's number.
 func (s *Segment) VNI() encap.VNI { return s.vni }

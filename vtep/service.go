@@ -30,6 +30,7 @@ type service struct {
 	mac  fdb.MAC
 	link netip.Addr // made of mac; answers where there is any IPv6
 	v4   *service4  // nil: no DHCPv4
+	v6   *service6  // nil: no DHCPv6
 }
 
 // newService is the station of a segment, with nothing in it yet.
@@ -39,7 +40,10 @@ func newService(local netip.Addr, vni encap.VNI) *service {
 }
 
 // served reports whether a segment has a station of its own.
-func (c SegmentConfig) served() bool { return c.DHCP != nil }
+func (c SegmentConfig) served() bool { return c.DHCP != nil || c.DHCP6 != nil }
+
+// v4only reports whether there is no IPv6.
+func (sv *service) v4only() bool { return sv.v6 == nil }
 
 // serviceMAC is a locally administered address that differs between the VTEPs of
 // a segment and between the segments of a VTEP.
@@ -77,6 +81,8 @@ func (w *worker) answer(s *Segment, vw *view, frames []frame.Frame) {
 			w.takeARP(s, vw, f)
 		case frame.TypeIPv4:
 			w.take4(s, vw, f)
+		case frame.TypeIPv6:
+			w.take6(s, vw, f)
 		}
 	}
 }

@@ -3,7 +3,10 @@ package vtep
 import (
 	"encoding/binary"
 	"fmt"
+	"net/netip"
 	"time"
+
+	"github.com/insomniacslk/dhcp/dhcpv4"
 
 	"github.com/uvtep/uvtep/dhcpd"
 	"github.com/uvtep/uvtep/encap"
@@ -11,9 +14,12 @@ import (
 	"github.com/uvtep/uvtep/internal/frame"
 )
 
+const dhcpServerPort = 67 // of servers and relays (RFC 2131 section 4.1)
+
 // service4 is the IPv4 part of a service: the DHCP server, whose address answers
 // ARP and ping.
 type service4 struct {
+	mac     fdb.MAC
 	ip      [4]byte
 	local   bool // only guests behind the VTEP's own ports are answered
 	server  *dhcpd.Server
@@ -22,9 +28,9 @@ type service4 struct {
 }
 
 // start4 starts the DHCPv4 service of a segment; stop4 ends it.
-func (s *Segment) start4(cfg *DHCPConfig) (*service4, error) {
+func (s *Segment) start4(sv *service, cfg *DHCPConfig) (*service4, error) {
 	if s.v.cfg.DHCP == nil {
-		return nil, fmt.Errorf("segment %v: %w: it asks for DHCP, and the VTEP has no DHCP service", s.vni, ErrInvalid)
+		return nil, fmt.Errorf("segment %v: %w", s.vni, errNoDHCPService)
 	}
 	if err := checkDHCP(s.vni, cfg); err != nil {
 		return nil, err
@@ -34,7 +40,7 @@ func (s *Segment) start4(cfg *DHCPConfig) (*service4, error) {
 		return nil, err // which names the segment
 	}
 	srv.ProbeWith(s.probe)
-	return (&service4{server: srv, probes: new(probes)}).with(cfg), nil
+	return (&service4{mac: sv.mac, server: srv, probes: new(probes)}).with(cfg), nil
 }
 
 // with is the service with another configuration in force.
@@ -93,7 +99,7 @@ func (w *worker) take4(s *Segment, vw *view, f *frame.Frame) {
 	switch f.Info.Proto {
 	case frame.ProtoUDP:
 		if _, port := f.UDPPorts(); port == dhcpServerPort {
-			w.handOver(s, vw, f, inet4)
+			w.handOver(s, vw, f, sv.v4)
 		}
 	case frame.ProtoICMP:
 		if fdb.MACOf(f.Bytes()) == sv.mac {
@@ -119,8 +125,17 @@ func (sv *service) answerEcho4(vw *view, f *frame.Frame) {
 	sv.reflect(vw, f)
 }
 
-// forOther reports whether a message names a server (option 54) that is not this
-// one. It reads no more of the options than it needs; what it cannot read is ours.
+func (v4 *service4) serve(req *dhcpd.Request, reply func(dhcpd.Reply)) dhcpd.Outcome {
+	return v4.server.Serve(req, reply)
+}
+
+func (v4 *service4) compose(r dhcpd.Reply) []byte {
+	src := netip.AddrPortFrom(netip.AddrFrom4(v4.ip), dhcpServerPort)
+	return composeUDP(fdb.MACOf(r.DstMAC[:]), v4.mac, src, netip.AddrPortFrom(r.Dst, r.DstPort), r.Payload)
+}
+
+// forOther reads no more of the options than it needs to find the server
+// identifier (54).
 func (v4 *service4) forOther(msg []byte) bool {
 	const options = 240 // behind the fixed fields and the magic cookie
 	for i := options; i+1 < len(msg) && msg[i] != 255; {
@@ -137,15 +152,18 @@ func (v4 *service4) forOther(msg []byte) bool {
 	return false
 }
 
-// spoofed4 reports whether a message that came from no relay is about a client
-// other than the frame's source.
-func spoofed4(msg []byte, src [6]byte) bool {
+func (v4 *service4) spoofed(msg []byte, source [6]byte) bool {
 	const hlen, giaddr, chaddr = 2, 24, 28
-	if len(msg) < chaddr+len(src) {
-		return false // not to be read: the service says so
-	}
-	if [4]byte(msg[giaddr:]) != [4]byte{} {
+	if len(msg) < chaddr+len(source) || [4]byte(msg[giaddr:]) != [4]byte{} {
 		return false
 	}
-	return msg[hlen] != 6 || [6]byte(msg[chaddr:]) != src
+	return msg[hlen] != 6 || [6]byte(msg[chaddr:]) != source
+}
+
+func (v4 *service4) describe(msg []byte) []any {
+	m, err := dhcpv4.FromBytes(msg)
+	if err != nil {
+		return nil
+	}
+	return []any{"type", m.MessageType(), "client", m.ClientHWAddr.String(), "ip", m.YourIPAddr}
 }
