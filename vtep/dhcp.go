@@ -133,7 +133,7 @@ func (v *VTEP) decide(r *request) {
 	if out != dhcpd.Pending && out != dhcpd.Probing && !answered {
 		v.logDHCP("DHCP request without an answer", seg, from, by, r.req.Payload, "outcome", out)
 	}
-	if reason := dhcpReason(out); reason != frame.NotDropped && !r.passed {
+	if reason := dhcpReason(out); reason != frame.NotDropped && !answered && !r.passed {
 		seg.drops[v.cfg.Workers][reason].addShared(1)
 	}
 	r.seg, r.by, r.from = nil, nil, origin{}
@@ -160,6 +160,8 @@ func dhcpReason(o dhcpd.Outcome) frame.Reason {
 		return frame.DHCPIgnored
 	case o == dhcpd.Busy:
 		return frame.DHCPQueueFull
+	case o == dhcpd.PortFull:
+		return frame.DHCPPortFull
 	}
 	return frame.DHCPNoLease
 }

@@ -234,6 +234,11 @@ func TestEveryDropIsCountedOnceWithItsReasonUnderItsSegment(t *testing.T) {
 			r.fromPort("a", discover(1))
 			r.fromPort("a", discover(2))
 		}, "dhcp_no_lease@100", false},
+		{"more leases than a port may have", Config{}, SegmentConfig{DHCP: dhcpConfig(9)}, func(r *rig, s *Segment) {
+			r.attach(s, PortConfig{Name: "small", MaxLeases: 1})
+			r.fromPort("small", discover(1))
+			r.fromPort("small", discover(2))
+		}, "dhcp_port_full@100", false},
 		{"more messages a second than a port may send", Config{}, SegmentConfig{DHCP: dhcpConfig(9)}, func(r *rig, s *Segment) {
 			r.attach(s, PortConfig{Name: "slow", DHCPRate: 1})
 			r.fromPort("slow", discover(1))

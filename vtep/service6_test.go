@@ -14,6 +14,7 @@ import (
 	"github.com/insomniacslk/dhcp/iana"
 
 	"github.com/uvtep/uvtep/dhcpd"
+	"github.com/uvtep/uvtep/dhcpd/dhcpdtest"
 	"github.com/uvtep/uvtep/fdb"
 	"github.com/uvtep/uvtep/internal/frame"
 )
@@ -277,6 +278,27 @@ func TestDHCPv6MessagesReachTheServiceAtItsAddressesAndGroups(t *testing.T) {
 	r.inject(peer2, 0, vxlan(100, dhcp6(t, multicastMAC(allDHCPRelays), mac(2), guest6, allDHCPRelays, msg)))
 	if q := r.handed(); q == nil || q.req.VTEP != peer2 || q.req.Port != "" {
 		t.Errorf("from a peer: %+v", q)
+	}
+}
+
+func TestASolicitThatIsServedHereGoesNowhereElse(t *testing.T) {
+	r, own, link := serving6(t, *dhcp6Config())
+	n := 0
+	each(t, r, func(t *testing.T, back string, ask func([]byte) []out) {
+		n++
+		c := dhcpdtest.Client6{MAC: hw(mac(n))}
+		p := only(t, ask(dhcp6(t, multicastMAC(allDHCPRelays), mac(n), guest6, allDHCPRelays, c.Solicit())), back)
+		e, h, u := p.Layer(layers.LayerTypeEthernet).(*layers.Ethernet), p.Layer(layers.LayerTypeIPv6).(*layers.IPv6), p.Layer(layers.LayerTypeUDP).(*layers.UDP)
+		got := fmt.Sprint(e.SrcMAC, e.DstMAC, h.SrcIP, h.DstIP, uint16(u.SrcPort), uint16(u.DstPort))
+		if want := fmt.Sprint(hw(own), hw(mac(n)), link, guest6, 547, 546); got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+		if request, err := c.Receive(u.Payload); err != nil || request == nil || len(c.Offer) != 1 {
+			t.Errorf("the client has %v, %v", c.Offer, err)
+		}
+	})
+	if d := r.dropped(); d != "" {
+		t.Errorf("drops: %s", d)
 	}
 }
 

@@ -34,11 +34,12 @@ const (
 	TunnelError // the socket refused it
 
 	// In a responder.
-	NotForService // to the service address, of a kind it does not answer
+	NotForService // to the service's MAC, of a kind it does not answer
 	DHCPQueueFull // more requests than the DHCP service can take
 	DHCPMalformed // not a DHCP message that can be read
-	DHCPIgnored   // a message that RFC 2131 says to leave unanswered
+	DHCPIgnored   // a message that RFC 2131 or RFC 8415 says to leave unanswered
 	DHCPNoLease   // the lease could not be made durable, or the pool is empty
+	DHCPPortFull  // the port's guests have as many leases as they may
 	DHCPRate      // more DHCP messages a second than the port may send
 	DHCPSpoofed   // a DHCP message for another client than the frame's source
 
@@ -78,6 +79,7 @@ var reasonNames = [Reasons]string{
 	DHCPMalformed: "dhcp_malformed",
 	DHCPIgnored:   "dhcp_ignored",
 	DHCPNoLease:   "dhcp_no_lease",
+	DHCPPortFull:  "dhcp_port_full",
 	DHCPRate:      "dhcp_rate",
 	DHCPSpoofed:   "dhcp_spoofed",
 }
