@@ -135,6 +135,9 @@ func (e *encoder) parameters(a *answer, w *what) {
 	if len(m.machine) == machineIDLen && m.boots() {
 		e.put(optMachineID, m.machine) // RFC 4578 section 2.3
 	}
+	if m.autoConf {
+		e.option(a, optAutoConf) // to send it is to ask for it (RFC 2563 section 2)
+	}
 	if len(m.fqdn) >= 3 {
 		var room [512]byte
 		e.put(optFQDN, appendFQDN(room[:0], m.fqdn, w.name, w.domain))

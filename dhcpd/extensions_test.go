@@ -1,6 +1,7 @@
 package dhcpd_test
 
 import (
+	"bytes"
 	"net/netip"
 	"strings"
 	"testing"
@@ -36,6 +37,30 @@ func TestSubnetSelectionIsHonouredWhereItIsAllowed(t *testing.T) {
 		t.Errorf("on: offered %s", r.yiaddr())
 	}
 	w.silent(dhcpd.IgnoredSubnet, with(client(1).Discover(), 118, 10, 0, 0, 0), from{})
+}
+
+func TestAClientThatSendsAutoConfigurationIsToldWhetherItMay(t *testing.T) {
+	configured := func(c *dhcpd.SegmentConfig) { c.Options = []dhcpd.Option{{Code: 116, Data: []byte{0}}} }
+	asks := with(client(1).Discover(), 116, 1)
+	if r := newWorld(t).must(offer, asks); r.opt[116] != nil {
+		t.Errorf("told %x, of which nothing is configured", r.opt[116])
+	}
+	w := newWorld(t, configured, pool(1))
+	if r := w.must(offer, asks); !bytes.Equal(r.opt[116], []byte{0}) || r.yiaddr() != addr(10) {
+		t.Errorf("told %x, offered %s", r.opt[116], r.yiaddr())
+	}
+	// With no address left it is told so, and others hear nothing as always.
+	r := w.must(offer, with(client(2).Discover(), 116, 1))
+	if !bytes.Equal(r.opt[116], []byte{0}) || !r.yiaddr().IsUnspecified() || r.opt[51] != nil || r.Dst != broadcast {
+		t.Errorf("told %x, offered %s for %x, to %s", r.opt[116], r.yiaddr(), r.opt[51], r.Dst)
+	}
+	w.silent(dhcpd.NoLease, client(3).Discover(), from{})
+	// Who does not send it does not get it, also where it asks for nothing at all.
+	c := client(4)
+	c.Params = []uint8{}
+	if r := newWorld(t, configured).must(offer, c.Discover()); r.opt[116] != nil {
+		t.Errorf("told %x unasked", r.opt[116])
+	}
 }
 
 func TestAnFQDNIsAnsweredByWhatWasDone(t *testing.T) {

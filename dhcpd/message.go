@@ -63,6 +63,7 @@ const (
 	optArch         = 93
 	optMachineID    = 97
 	optIPv6Only     = 108
+	optAutoConf     = 116
 	optSubnetSelect = 118
 	optRoutes       = 121
 	optRoutesMS     = 249
@@ -89,6 +90,7 @@ type message struct {
 
 	hasRequested, hasServerID, hasSubnet, hasLink bool
 	rapid                                         bool // option 80
+	autoConf                                      bool // option 116
 
 	clientID []byte // option 61
 	relay    []byte // option 82
@@ -184,6 +186,8 @@ func (m *message) options(b []byte, f *fixed, needEnd bool) bool {
 			piece(&f.subnet, data, 4)
 		case optRapidCommit:
 			m.rapid = true
+		case optAutoConf:
+			m.autoConf = true
 		case optClientID:
 			join(&m.clientID, data)
 		case optRelay:

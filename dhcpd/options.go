@@ -123,10 +123,10 @@ func newOptionTable(r *RelaySubnet) *optionTable {
 }
 
 // onRequestOnly are the options that a client which asked for nothing does not
-// get: 108 changes what it does (RFC 8925 section 3.3), 121 would take option
-// 3's place although nobody said that the client knows it.
+// get: 108 and 116 change what it does (RFC 8925 section 3.3, RFC 2563), 121
+// would take option 3's place although nobody said that the client knows it.
 func onRequestOnly(code uint8) bool {
-	return code == optIPv6Only || code == optRoutes || code == optRoutesMS || code == optBroadcast
+	return code == optIPv6Only || code == optAutoConf || code == optRoutes || code == optRoutesMS || code == optBroadcast
 }
 
 // encodeRoutes is option 121. A client that takes it ignores option 3, so the

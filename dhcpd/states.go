@@ -24,6 +24,12 @@ func (s *Server) discover(c *call) Outcome {
 			s.log.Warn("no address left", "subnet", c.n.subnet)
 			s.event(EventExhausted, nil, c.n.subnet.String())
 		}
+		if c.m.autoConf && c.n.table.data[optAutoConf] != nil {
+			// An offer of nothing, that says whether the client may make up an
+			// address by itself (RFC 2563 section 2.2).
+			s.answer(c, nil, &what{typ: dhcpv4.MessageTypeOffer})
+			return Answered
+		}
 		return NoLease
 	}
 	c.n.exhausted = false
@@ -373,7 +379,7 @@ func (s *Server) answer(c *call, b *binding, w *what) {
 	case w.ciaddr != 0:
 		// The frame goes back the way it came: the client may be behind a router.
 		c.out.Dst = toAddr(w.ciaddr)
-	case m.broadcast() || m.htype != htypeEthernet:
+	case m.broadcast() || m.htype != htypeEthernet || w.yiaddr == 0:
 		c.out.Dst, c.out.DstMAC = broadcastAddr, broadcastMAC
 	default:
 		// The client has no address yet and cannot answer ARP.
