@@ -3,3 +3,13 @@ package dhcpd
 // Commit is one turn of the commit loop, for tests that decide themselves when
 // the disk is written; Run must not be running.
 func (s *Service) Commit() { s.commit() }
+
+// Probed is one turn of the timer that lets offers go whose address was probed.
+func (s *Server) Probed() { s.probed() }
+
+// Probing is how many offers wait, dead ones included, and how many live.
+func (s *Server) Probing() (queued, held int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.probes.queue), len(s.probes.of)
+}

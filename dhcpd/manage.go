@@ -3,7 +3,6 @@ package dhcpd
 import (
 	"cmp"
 	"fmt"
-	"net"
 	"net/netip"
 	"slices"
 )
@@ -49,16 +48,6 @@ func (s *Server) Leases() []Lease {
 	slices.SortFunc(out, func(a, b Lease) int { return cmp.Or(a.IP.Compare(b.IP), cmp.Compare(a.State, b.State)) })
 	return out
 }
-
-// ProbeWith gives the server a way to ask the segment whether somebody uses an
-// address: ask sends the question and does not wait. Whoever hears an answer
-// tells InUse.
-func (s *Server) ProbeWith(ask func(ip netip.Addr)) {}
-
-// InUse says that a station without a lease answers for an address, asked or
-// not. An address that is nobody's lease is left alone for a while, and whoever
-// was about to be offered it is offered another.
-func (s *Server) InUse(ip netip.Addr, mac net.HardwareAddr) {}
 
 // Lookup is the lease of an address; false when nobody has it.
 func (s *Server) Lookup(ip netip.Addr) (Lease, bool) {

@@ -26,6 +26,7 @@ type Server struct {
 	expiry  expiryHeap
 	offered list // oldest first
 	tally   tally
+	probes  probes
 	seq     uint64
 	closed  bool
 	removed bool // closed, and somebody else may serve the segment by now
@@ -47,6 +48,9 @@ type call struct {
 	key []byte
 	now time.Duration
 
+	fresh bool // the address that was found is one that the client did not have
+	tries int  // addresses that were claimed by others meanwhile
+
 	reply func(Reply)
 	out   Reply   // answered at once
 	buf   *buffer // holds out's payload
@@ -66,17 +70,25 @@ type buffer [maxPayload]byte
 
 var buffers = sync.Pool{New: func() any { return new(buffer) }}
 
+// done sends an answer that need not wait and gives the scratch back; nothing of
+// the request is kept.
+func (sc *scratch) done() {
+	if sc.buf != nil {
+		sc.reply(sc.out)
+		buffers.Put(sc.buf)
+	}
+	sc.call, sc.msg = call{}, message{}
+	scratches.Put(sc)
+}
+
 // Serve takes one request. It never waits: reply is called before Serve
-// returns (Answered), or later from the commit loop (Pending), or not at all.
+// returns (Answered), or later from the commit loop (Pending) or once an address
+// was probed (Probing), or not at all.
 // An outcome of Answered without a call belongs to a message that has no
 // answer. reply must not call into the Service.
 func (s *Server) Serve(req *Request, reply func(Reply)) Outcome {
 	sc := scratches.Get().(*scratch)
-	defer func() {
-		// Nothing of the request is kept.
-		sc.call, sc.msg = call{}, message{}
-		scratches.Put(sc)
-	}()
+	defer sc.done()
 	m := &sc.msg
 	if out := m.parse(req.Payload); out != Answered {
 		s.mu.Lock()
@@ -87,22 +99,19 @@ func (s *Server) Serve(req *Request, reply func(Reply)) Outcome {
 	sc.call = call{m: m, req: req, key: m.appendKey(sc.room[:0]), reply: reply, now: s.svc.elapsed()}
 
 	s.mu.Lock()
+	if int(m.typ) < len(s.in) && !s.closed {
+		s.in[m.typ]++
+	}
 	out := s.serve(&sc.call)
 	s.outcomes[out]++
 	s.unlock()
-	if sc.buf != nil {
-		reply(sc.out)
-		buffers.Put(sc.buf)
-	}
 	return out
 }
 
+// serve decides on a request; the lock is held.
 func (s *Server) serve(c *call) Outcome {
 	if s.closed {
 		return Stopped
-	}
-	if int(c.m.typ) < len(s.in) {
-		s.in[c.m.typ]++
 	}
 	s.expire(c.now)
 	if c.n = s.netFor(c.m); c.n == nil {
@@ -132,11 +141,14 @@ func (s *Server) dispatch(c *call) Outcome {
 	return IgnoredType
 }
 
-// unlock lets go of the lock and tells what happened under it.
+// unlock lets go of the lock, asks what came up under it and tells what happened.
 func (s *Server) unlock() {
-	events := s.events
-	s.events = nil
+	events, asks, ask := s.events, s.probes.asks, s.probes.ask
+	s.events, s.probes.asks = nil, nil
 	s.mu.Unlock()
+	for _, ip := range asks {
+		ask(ip)
+	}
 	for _, e := range events {
 		s.svc.cfg.Events(e)
 	}
@@ -215,6 +227,7 @@ func (s *Server) expire(now time.Duration) {
 
 // lapse ends an offer. Its client is still remembered if it once had the lease.
 func (s *Server) lapse(n *network, b *binding) {
+	s.unprobe(b)
 	s.expiry.remove(b)
 	if n.offers[b.key] == b {
 		delete(n.offers, b.key)
@@ -270,7 +283,7 @@ func (s *Server) hold(c *call, ip uint32) *binding {
 		}
 	}
 	if b == nil {
-		b = &binding{ip: ip, key: string(c.key)}
+		b, c.fresh = &binding{ip: ip, key: string(c.key)}, true
 		n.byIP[ip] = b
 		s.tally.add(b)
 	}

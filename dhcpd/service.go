@@ -234,6 +234,7 @@ func (s *Server) close(removed bool) {
 	if s.timer != nil {
 		s.timer.Stop()
 	}
+	s.stopProbes()
 }
 
 func hexString(b []byte) string { return hex.EncodeToString(b) }

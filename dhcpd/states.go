@@ -17,6 +17,10 @@ func (s *Server) discover(c *call) Outcome {
 	if s.full(c) {
 		return PortFull
 	}
+	if p := s.waiting(c); p != nil {
+		p.keep(c)
+		return Duplicate
+	}
 	b := s.choose(c)
 	if b == nil {
 		if !c.n.exhausted {
@@ -33,6 +37,9 @@ func (s *Server) discover(c *call) Outcome {
 		return NoLease
 	}
 	c.n.exhausted = false
+	if s.probe(c, b) {
+		return Probing
+	}
 	if s.cfg.RapidCommit && c.m.rapid {
 		return s.bind(c, b, true)
 	}
@@ -216,6 +223,7 @@ func (s *Server) decline(c *call) Outcome {
 	if n.byKey[b.key] == b {
 		delete(n.byKey, b.key)
 	}
+	s.unprobe(b)
 	b.unlist()
 	s.tally.become(b, StateDeclined)
 	b.start, b.expires = c.now, c.now+s.cfg.DeclineHold
@@ -330,6 +338,7 @@ func (s *Server) bind(c *call, b *binding, rapid bool) Outcome {
 	if n.offers[b.key] == b {
 		delete(n.offers, b.key)
 	}
+	s.unprobe(b)
 	b.unlist()
 	s.tally.become(b, StateBound)
 	b.xid, b.start, b.expires = c.m.xid, c.now, c.now+n.lease

@@ -86,6 +86,10 @@ type Stats struct {
 	Offered  int
 	Declined int
 	Reserved int // reservations with an address
+
+	Probes         uint64 // addresses that the segment was asked about
+	ProbeConflicts uint64 // of those: claimed by somebody
+	ProbesSkipped  uint64 // offers that went out unasked, too many waiting already
 }
 
 // Stats is a snapshot. It costs the same whatever the number of leases.
@@ -95,6 +99,7 @@ func (s *Server) Stats() Stats {
 	s.expire(s.svc.elapsed())
 	out := Stats{
 		In: s.in, Out: s.out, Outcomes: s.outcomes,
+		Probes: s.probes.sent, ProbeConflicts: s.probes.conflicts, ProbesSkipped: s.probes.skipped,
 		Bound: s.tally.states[StateBound], Offered: s.tally.states[StateOffered], Declined: s.tally.states[StateDeclined],
 	}
 	for _, n := range s.nets {

@@ -78,6 +78,9 @@ func (c SegmentConfig) Validate() []Fault {
 			f.add(d.path, "%s is outside 1s..%s", d.d, MaxLease)
 		}
 	}
+	if c.Probe < 0 || c.Probe > MaxProbe {
+		f.add("probe", "%s is outside 0..%s", c.Probe, MaxProbe)
+	}
 	if c.MaxOffers < 1 {
 		f.add("max_offers", "%d is less than 1", c.MaxOffers)
 	}
