@@ -23,25 +23,40 @@ func (s *Server6) assign(c *call6, a *ia) iaReply {
 		r.status, r.text = iana.StatusNoPrefixAvail, "no prefix left"
 	}
 	key := c.keyOf(a)
-	lasting := c.m.typ != dhcpv6.MessageTypeSolicit && c.m.typ != dhcpv6.MessageTypeRequest
-	if lasting {
-		r.gone = others(a.items, netip.Prefix{})
+	// What the client asks to prolong, and what it has by our record, it keeps
+	// unless the reply says otherwise (section 18.2.10.1).
+	var has []netip.Prefix
+	if c.m.typ == dhcpv6.MessageTypeRenew || c.m.typ == dhcpv6.MessageTypeRebind {
+		has = others(a.items, netip.Prefix{})
 	}
-	if s.offers[string(key)] == nil && !s.bound(key) && s.portFull(c) {
-		r.text = "the port has all the leases that it may"
+	held := s.clients[string(key)]
+	if held != nil && (held.state != StateBound || !c.commits) {
+		held = nil
+	}
+	if held != nil && !slices.Contains(has, held.prefix) {
+		has = append(has, held.prefix)
+	}
+	if held == nil && s.offers[string(key)] == nil && !s.bound(key) && s.portFull(c) {
+		r.text, r.gone = "the port has all the leases that it may", has
 		c.bad = PortFull
 		return r
 	}
 	p, ok := s.choose(c, a, key)
 	if !ok {
 		c.bad = NoLease
+		switch {
+		case held == nil:
+			r.gone = has
+		case s.allowed(held.prefix, c.h):
+			r.gone = others(has, held.prefix)
+		default:
+			r.gone = has
+			s.end(c, held)
+		}
 		return r
 	}
 	c.claim(p)
-	r.b, r.status, r.text = s.hold(c, key, p), iana.StatusSuccess, ""
-	if lasting {
-		r.gone = others(a.items, p)
-	}
+	r.b, r.status, r.text, r.gone = s.hold(c, key, p), iana.StatusSuccess, "", others(has, p)
 	return r
 }
 

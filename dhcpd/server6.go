@@ -57,6 +57,8 @@ type call6 struct {
 
 	key [5 + maxDUID]byte // room for keyOf
 
+	commits bool // what is given is the client\'s once it is durable, not only advertised
+
 	ias   []iaReply
 	taken []netip.Prefix // by identity associations of this message
 	parts []part6        // changes to make durable before the reply leaves

@@ -14,7 +14,7 @@ import (
 // client and the configuration want it so (section 18.3.1).
 func (s *Server6) solicit(c *call6) Outcome {
 	rapid := s.cfg.RapidCommit && c.m.rapid
-	if rapid {
+	if c.commits = rapid; rapid {
 		if out := s.ready(c); out != Pending {
 			return out
 		}
@@ -34,6 +34,7 @@ func (s *Server6) solicit(c *call6) Outcome {
 
 // request gives the client what it was advertised (section 18.3.2).
 func (s *Server6) request(c *call6) Outcome {
+	c.commits = true
 	if out := s.ready(c); out != Pending {
 		return out
 	}
@@ -54,6 +55,7 @@ func (s *Server6) request(c *call6) Outcome {
 
 // extend prolongs leases: RENEW and REBIND (sections 18.3.4 and 18.3.5).
 func (s *Server6) extend(c *call6) Outcome {
+	c.commits = true
 	if out := s.ready(c); out != Pending {
 		return out
 	}
@@ -83,11 +85,7 @@ func (s *Server6) prolong(c *call6, a *ia) iaReply {
 		// The configuration gave the client another address, or this one to
 		// somebody else, or it ended and was given away. Told so, the client stops
 		// using it at once.
-		r := s.assign(c, a)
-		if r.b == nil && b.state == StateBound && s.current(b) && !s.allowed(b.prefix, c.h) {
-			s.end(c, b)
-		}
-		return r
+		return s.assign(c, a)
 	}
 	// Nothing is recorded of the client. What it says to have it may have all the
 	// same where it is free, as long as no other server is asked, too: RENEW names

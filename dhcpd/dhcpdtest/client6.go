@@ -173,7 +173,7 @@ func (c *Client6) Receive(payload []byte) (next []byte, err error) {
 	if xid != c.xid&0xffffff || id == nil || string(id.ToBytes()) != string(c.ID()) || m.Options.ServerID() == nil {
 		return nil, fmt.Errorf("%w: xid %x of %v", ErrUnexpected, xid, id)
 	}
-	leases, noBinding := read6(m)
+	leases, noBinding := LeasesOf(m), hasNoBinding(m)
 	switch {
 	case m.MessageType == dhcpv6.MessageTypeAdvertise && c.sent == dhcpv6.MessageTypeSolicit:
 		c.Server, c.Offer = m.Options.ServerID().ToBytes(), leases
@@ -208,31 +208,38 @@ func (c *Client6) drop(l Lease6) {
 	c.Leases = slices.DeleteFunc(c.Leases, func(o Lease6) bool { return o.IAID == l.IAID && o.Prefix == l.Prefix })
 }
 
-// read6 is what a message says of leases.
-func read6(m *dhcpv6.Message) (out []Lease6, noBinding bool) {
+// LeasesOf is what a message says of leases; those that end have no lifetime.
+func LeasesOf(m *dhcpv6.Message) (out []Lease6) {
 	for _, ia := range m.Options.IANA() {
-		id := binary.BigEndian.Uint32(ia.IaId[:])
 		for _, a := range ia.Options.Addresses() {
 			ip, _ := netip.AddrFromSlice(a.IPv6Addr)
-			out = append(out, Lease6{id, netip.PrefixFrom(ip, 128), a.PreferredLifetime, a.ValidLifetime})
-		}
-		if s := ia.Options.Status(); s != nil && s.StatusCode == iana.StatusNoBinding {
-			noBinding = true
+			out = append(out, Lease6{binary.BigEndian.Uint32(ia.IaId[:]), netip.PrefixFrom(ip, 128), a.PreferredLifetime, a.ValidLifetime})
 		}
 	}
 	for _, ia := range m.Options.IAPD() {
-		id := binary.BigEndian.Uint32(ia.IaId[:])
 		for _, p := range ia.Options.Prefixes() {
 			if p.Prefix == nil {
 				continue
 			}
 			ip, _ := netip.AddrFromSlice(p.Prefix.IP)
 			n, _ := p.Prefix.Mask.Size()
-			out = append(out, Lease6{id, netip.PrefixFrom(ip, n), p.PreferredLifetime, p.ValidLifetime})
-		}
-		if s := ia.Options.Status(); s != nil && s.StatusCode == iana.StatusNoBinding {
-			noBinding = true
+			out = append(out, Lease6{binary.BigEndian.Uint32(ia.IaId[:]), netip.PrefixFrom(ip, n), p.PreferredLifetime, p.ValidLifetime})
 		}
 	}
-	return out, noBinding
+	return out
+}
+
+// hasNoBinding says that the server does not know one of the associations.
+func hasNoBinding(m *dhcpv6.Message) bool {
+	for _, ia := range m.Options.IANA() {
+		if s := ia.Options.Status(); s != nil && s.StatusCode == iana.StatusNoBinding {
+			return true
+		}
+	}
+	for _, ia := range m.Options.IAPD() {
+		if s := ia.Options.Status(); s != nil && s.StatusCode == iana.StatusNoBinding {
+			return true
+		}
+	}
+	return false
 }
