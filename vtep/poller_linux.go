@@ -185,6 +185,10 @@ func (p *poller) sleep() int {
 	return n
 }
 
+// calm has the next sleep begin at once: what came last is nothing that the next
+// event answers.
+func (p *poller) calm() { p.brisk = false }
+
 // wake ends the worker's wait, at once or the next time it waits.
 func (p *poller) wake() {
 	if p.woken.Swap(true) {

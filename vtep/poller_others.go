@@ -66,6 +66,8 @@ func (p *poller) drop(s *source) {
 	p.mem.Store(&list)
 }
 
+func (p *poller) calm() {}
+
 func (p *poller) wake() {
 	select {
 	case p.woken <- struct{}{}:
