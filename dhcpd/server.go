@@ -81,31 +81,56 @@ func (sc *scratch) done() {
 	scratches.Put(sc)
 }
 
-// Serve takes one request. It never waits: reply is called before Serve
-// returns (Answered), or later from the commit loop (Pending) or once an address
-// was probed (Probing), or not at all.
+// Serve takes one request. It never waits for the disk: reply is called before
+// Serve returns (Answered), or later from the commit loop (Pending) or once an
+// address was probed (Probing), or not at all.
 // An outcome of Answered without a call belongs to a message that has no
 // answer. reply must not call into the Service.
 func (s *Server) Serve(req *Request, reply func(Reply)) Outcome {
+	out, _ := s.handle(req, reply, true)
+	return out
+}
+
+// TryServe is Serve for who must not even wait for others that are at work on the
+// segment: what is quickly decided is, and else it returns false and has done
+// nothing.
+func (s *Server) TryServe(req *Request, reply func(Reply)) (out Outcome, done bool) {
+	return s.handle(req, reply, false)
+}
+
+func (s *Server) handle(req *Request, reply func(Reply), wait bool) (Outcome, bool) {
 	sc := scratches.Get().(*scratch)
 	defer sc.done()
 	m := &sc.msg
-	if out := m.parse(req.Payload); out != Answered {
+	out := m.parse(req.Payload)
+	if out == Answered {
+		sc.call = call{m: m, req: req, key: m.appendKey(sc.room[:0]), reply: reply, now: s.svc.elapsed()}
+	}
+	switch {
+	case wait:
 		s.mu.Lock()
-		s.outcomes[out]++
+	case !s.mu.TryLock():
+		return 0, false
+	case out == Answered && !s.quick(&sc.call):
 		s.mu.Unlock()
-		return out
+		return 0, false
 	}
-	sc.call = call{m: m, req: req, key: m.appendKey(sc.room[:0]), reply: reply, now: s.svc.elapsed()}
-
-	s.mu.Lock()
-	if int(m.typ) < len(s.in) && !s.closed {
-		s.in[m.typ]++
+	if out == Answered {
+		if int(m.typ) < len(s.in) && !s.closed {
+			s.in[m.typ]++
+		}
+		out = s.serve(&sc.call)
 	}
-	out := s.serve(&sc.call)
 	s.outcomes[out]++
 	s.unlock()
-	return out
+	return out, true
+}
+
+// quick says that a request is an everyday one, and that none of the many leases
+// that there may be is about to end.
+func (s *Server) quick(c *call) bool {
+	return (c.m.typ == dhcpv4.MessageTypeDiscover || c.m.typ == dhcpv4.MessageTypeRequest) &&
+		(len(s.expiry) == 0 || s.expiry[0].expires > c.now)
 }
 
 // serve decides on a request; the lock is held.

@@ -73,6 +73,7 @@ func (w *worker) handOver(s *Segment, vw *view, f *frame.Frame, by responder) {
 		r.req.VTEP = f.Outer.Src
 	}
 	w.v.requests <- r // never waits: there are as many places as requests
+	w.poll.calm()
 }
 
 // admitDHCP finds room for a message, or says why it is dropped. So that neither
@@ -108,28 +109,77 @@ func (v *VTEP) serve(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case r := <-v.requests:
-			v.decide(r)
+		case <-v.called:
+			select {
+			case r := <-v.requests:
+				v.call() // there may be more
+				v.decide(r)
+			default:
+			}
 		case h := <-v.heard:
 			h.take()
 		}
 	}
 }
 
+// call has serve look for requests.
+func (v *VTEP) call() {
+	select {
+	case v.called <- struct{}{}:
+	default:
+	}
+}
+
+// decideSome decides on requests at the end of a worker's round. Most are decided
+// sooner than somebody else would be awake to do it; the others are left to serve.
+func (w *worker) decideSome() {
+	const most = 16
+	for range most {
+		select {
+		case r := <-w.v.requests:
+			if !w.v.decideNow(r) {
+				w.v.requests <- r
+				w.v.call()
+				return
+			}
+		default:
+			return
+		}
+	}
+	w.v.call()
+}
+
 // decide lets the DHCP service take a request, whose place is then free again:
 // an answer that waits for the disk comes later.
 func (v *VTEP) decide(r *request) {
+	serve := r.by.serve
+	v.decideBy(r, func(req *dhcpd.Request, reply func(dhcpd.Reply)) (dhcpd.Outcome, bool) {
+		return serve(req, reply), true
+	})
+}
+
+// decideNow is decide for a worker, which cannot wait: it reports whether the
+// service was at leisure.
+func (v *VTEP) decideNow(r *request) bool {
+	v4, ok := r.by.(*service4)
+	return ok && !v.verbose() && v.decideBy(r, v4.server.TryServe) // to log may take its time
+}
+
+func (v *VTEP) decideBy(r *request, serve func(*dhcpd.Request, func(dhcpd.Reply)) (dhcpd.Outcome, bool)) bool {
 	seg, by, from := r.seg, r.by, r.from
-	seg.waiting.Add(-1)
-	from.wait(-1)
 	answered := false // looked at only where the answer does not come later
-	out := by.serve(&r.req, func(reply dhcpd.Reply) {
+	out, done := serve(&r.req, func(reply dhcpd.Reply) {
 		answered = true
 		v.logDHCP("DHCP answer", seg, from, by, reply.Payload)
 		// Where the request came from, a broadcast too: the client is there, and
 		// what it is told is nobody else's business.
 		seg.inject(injected{to: from, bytes: by.compose(reply)})
 	})
+	if !done {
+		return false
+	}
+	seg.waiting.Add(-1)
+	from.wait(-1)
 	if out != dhcpd.Pending && out != dhcpd.Probing && !answered {
 		v.logDHCP("DHCP request without an answer", seg, from, by, r.req.Payload, "outcome", out)
 	}
@@ -138,6 +188,7 @@ func (v *VTEP) decide(r *request) {
 	}
 	r.seg, r.by, r.from = nil, nil, origin{}
 	v.freeRequests <- r
+	return true
 }
 
 // logDHCP tells, where details are logged, what the service was told or says.

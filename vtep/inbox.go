@@ -34,7 +34,9 @@ func (s *Segment) inject(m injected) {
 		s.drops[v.cfg.Workers][frame.DHCPQueueFull].addShared(1)
 	}
 	w.mail.Store(true)
-	w.poll.wake()
+	if w.round.Load()&1 == 0 {
+		w.poll.wake() // else it looks before it rests
+	}
 }
 
 // takeInbox carries what the services of the worker's segments sent: a batch at
@@ -44,6 +46,7 @@ func (w *worker) takeInbox() {
 	if !w.mail.Swap(false) {
 		return
 	}
+	w.poll.calm()
 	w.inboxMu.Lock()
 	n := min(len(w.inbox), len(w.batch.Frames))
 	mail := w.inbox[:n:n]
@@ -55,7 +58,6 @@ func (w *worker) takeInbox() {
 	w.inboxMu.Unlock()
 	if more {
 		w.mail.Store(true)
-		w.poll.wake()
 	}
 	slices.SortStableFunc(mail, func(a, b injected) int { return int(a.seg.vni) - int(b.seg.vni) })
 	for len(mail) > 0 {

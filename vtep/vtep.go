@@ -37,6 +37,7 @@ type VTEP struct {
 	news         news
 
 	requests, freeRequests chan *request // DHCP messages on their way to the service, and unused ones
+	called                 chan struct{} // holds a token when somebody has to look for requests
 	heard                  chan heard    // what the services want to know
 
 	mu       sync.Mutex // changes of the set of segments, and of any segment
@@ -74,6 +75,7 @@ func New(cfg Config) (*VTEP, error) {
 	v.segments.Store(&map[encap.VNI]*Segment{})
 	if cfg.DHCP != nil {
 		v.requests, v.freeRequests = make(chan *request, dhcpQueueLen), make(chan *request, dhcpQueueLen)
+		v.called = make(chan struct{}, 1)
 		for range dhcpQueueLen {
 			v.freeRequests <- new(request)
 		}

@@ -115,13 +115,17 @@ func (w *worker) run(ctx context.Context) {
 func (w *worker) turn(ready []*source) {
 	w.round.Add(1)
 	w.tunnel.Allow(roundWait)
-	w.takeInbox()
 	for _, s := range ready {
 		if !s.dead.Load() {
 			w.serve(s)
 		}
 	}
+	w.decideSome()
+	w.takeInbox()
 	w.round.Add(1)
+	if w.mail.Load() { // more, or what came too late
+		w.poll.wake()
+	}
 }
 
 func (w *worker) serve(s *source) {
