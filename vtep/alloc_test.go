@@ -40,7 +40,7 @@ func (s *sinkTunnel) Write(ps []underlay.Packet) int {
 // Unicast, floods, answers of the service and drops, from both sides.
 func TestASteadyPathAllocatesNothing(t *testing.T) {
 	r := newRig(t, Config{})
-	s := r.segment(SegmentConfig{VNI: 100, Peers: []netip.Addr{peer2, peer3}, DHCP: dhcpConfig(9)})
+	s := r.segment(SegmentConfig{VNI: 100, Peers: []netip.Addr{peer2, peer3}, DHCP: probing(9), DHCP6: dhcp6Config(), RA: &RAConfig{}})
 	var devices [3]sink
 	var ports [3]*Port
 	for i := range ports {
@@ -53,7 +53,11 @@ func TestASteadyPathAllocatesNothing(t *testing.T) {
 		eth(mac(1), mac(2)), eth(mac(2), mac(1)), eth(mac(3), mac(1)), eth(mac(3), mac(2)), eth(fdb.Broadcast, mac(1)), eth(mac(99), mac(2)),
 		arpFor(t, fdb.Broadcast, mac(1), ip("192.168.100.77"), server), ping(t, own, mac(1), ip("192.168.100.77"), server, "x"),
 		eth(mac(1), fdb.Broadcast), eth(own, mac(2)),
+		solicit(t, multicastMAC(solicitedNode(server6)), mac(1), guest6, solicitedNode(server6), server6, true), ping6(t, own, mac(1), guest6, server6, "x"),
+		routerSolicitation(t, mac(1), guest6, allRouters, true), arpFor(t, fdb.Broadcast, mac(1), ip("192.168.100.77"), ip("192.168.100.77")),
+		arpAnswer(t, own, mac(1), ip("192.168.100.77"), ip("0.0.0.0")),
 	}
+	s.probe(ip("192.168.100.77"))
 	in, out := frame.NewBatch(frame.BatchLen, 2048), frame.NewBatch(frame.BatchLen, 2048)
 	turn := func() {
 		in.Clear()

@@ -222,6 +222,11 @@ func (c SegmentConfig) check(v Config, mtu int) (SegmentConfig, error) {
 		}
 		c.FDB[i].Dst = e.Dst.Unmap()
 	}
+	if c.RA != nil {
+		if err := c.RA.check(c.MTU); err != nil {
+			return bad("%v", err)
+		}
+	}
 	if c.Group.IsValid() {
 		if !c.Group.IsMulticast() || c.Group.Is4() != v.Local.Is4() {
 			return bad("group %v is not a multicast address of the family of %v", c.Group, v.Local)

@@ -20,7 +20,7 @@ import (
 func fuzzRig(t testing.TB) *rig {
 	r := newRig(t, Config{})
 	for _, vni := range []encap.VNI{100, 200} {
-		s := r.segment(SegmentConfig{VNI: vni, Peers: []netip.Addr{peer2}, DHCP: dhcpConfig(9)}, vni.String()+"a", vni.String()+"b")
+		s := r.segment(SegmentConfig{VNI: vni, Peers: []netip.Addr{peer2}, DHCP: probing(9), DHCP6: dhcp6Config(), RA: &RAConfig{}}, vni.String()+"a", vni.String()+"b")
 		for _, e := range []StaticEntry{{MAC: mac(1), Port: vni.String() + "a"}, {MAC: mac(2), Dst: peer2}} {
 			if err := s.AddStatic(e); err != nil {
 				t.Fatal(err)
@@ -47,6 +47,12 @@ func fuzzFrames(t testing.TB) [][]byte {
 		discover,      // consumed
 		discover[:60], // its lengths lie
 		six, extended,
+		arpAnswer(t, own, mac(1), guest, netip.IPv4Unspecified()), arpFor(t, fdb.Broadcast, mac(1), guest, guest), // heard
+		solicit(t, multicastMAC(solicitedNode(server6)), mac(1), guest6, solicitedNode(server6), server6, true), // answered
+		solicit(t, own, mac(1), guest6, linkLocal(own), linkLocal(own), false),                                  // by a longer frame
+		ping6(t, own, mac(1), guest6, server6, "data"),
+		routerSolicitation(t, mac(1), guest6, allRouters, true),
+		dhcp6(t, multicastMAC(allDHCPRelays), mac(1), guest6, allDHCPRelays, solicitOf(t, 1).ToBytes()),
 		build(t, ethernet(mac(2), mac(1), layers.EthernetTypeIPv4), ipv4(guest, server, layers.IPProtocolTCP), &layers.TCP{SrcPort: 1, DstPort: 2}),
 	}
 }

@@ -13,6 +13,7 @@ const heardLen = 256 // of what was heard waits for the services
 type heard struct {
 	seg   *Segment
 	by    interface{ hear(heard) }
+	from  origin
 	ip    netip.Addr // the station's
 	mac   fdb.MAC
 	asked bool // somebody waits for it

@@ -90,6 +90,12 @@ func (c *change) startServices() error {
 		c.did(func() error { c.s.table.ClearSelf(now.mac); return nil })
 	}
 	c.view.service = now
+	if c.new.RA != nil {
+		if now.ra = was.ra; now.ra == nil {
+			now.ra = &advertiser{s: c.s, mac: now.mac, link: now.link}
+		}
+		now.router = c.new.RA.Lifetime > 0
+	}
 	if err := c.start4(was, now); err != nil {
 		return err
 	}
@@ -158,6 +164,9 @@ func (s *Segment) endServices(was, now *service) error {
 		s.v.settle()
 	}
 	var errs []error
+	if was.ra != nil && now.ra == nil {
+		was.ra.stop()
+	}
 	if last {
 		s.table.ClearSelf(was.mac)
 	}
@@ -229,6 +238,7 @@ func (c *change) finish() {
 	s.table.Reconfigure(c.new.tableConfig())
 	s.cfg = c.new
 	s.view.Store(&c.view)
+	s.advertise()
 
 	var errs []error
 	// First, as its address may be a static entry's from now on.

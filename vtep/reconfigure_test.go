@@ -28,7 +28,19 @@ func (r *rig) state(s *Segment) string {
 	if (s.DHCP() != nil) != (cfg.DHCP != nil) || s.DHCP() != r.v.cfg.DHCP.Server(uint32(s.VNI())) {
 		r.t.Errorf("the DHCP server does not go with %s", dhcp)
 	}
-	cfg.DHCP = nil
+	if (s.DHCP6() != nil) != (cfg.DHCP6 != nil) || s.DHCP6() != r.v.cfg.DHCP.Server6(uint32(s.VNI())) {
+		r.t.Errorf("the DHCPv6 server does not go with %+v", cfg.DHCP6)
+	}
+	if cfg.DHCP6 != nil {
+		dhcp += fmt.Sprintf("\ndhcp6 %+v", *cfg.DHCP6)
+	}
+	if cfg.RA != nil {
+		dhcp += fmt.Sprintf("\nra %+v", *cfg.RA)
+	}
+	if sv := s.view.Load().service; sv != nil {
+		dhcp += fmt.Sprintf("\nservice %v %v %t", sv.mac, sv.ra != nil, sv.router)
+	}
+	cfg.DHCP, cfg.DHCP6, cfg.RA = nil, nil, nil
 	out := fmt.Sprintf("%+v\ndhcp %s\npeers %+v\nfdb %+v\nports %+v\n", cfg, dhcp, s.Peers(), s.FDB(), s.Ports())
 	for _, name := range r.taps.Names() {
 		out += fmt.Sprintf("%s has MTU %d\n", name, r.taps.Device(name).MTU())
@@ -50,13 +62,17 @@ func before() SegmentConfig {
 	return SegmentConfig{
 		VNI: 100, MTU: 1400, Peers: []netip.Addr{peer2, peer3}, Group: ip("239.1.1.1"), Ageing: 100 * time.Second, MaxMACs: 10,
 		FDB: []StaticEntry{{MAC: mac(51), Dst: ip("10.9.0.5")}, {MAC: mac(52), Port: "a"}}, DHCP: dhcpConfig(5),
+		DHCP6: dhcp6Config(), RA: &RAConfig{Managed: true},
 	}
 }
 
 func after() SegmentConfig {
+	six := *dhcp6Config()
+	six.Server.Server, six.ServeLocal = ip("2001:db8:100::3"), true
 	return SegmentConfig{
 		VNI: 100, MTU: 1300, Peers: []netip.Addr{peer3, ip("10.9.0.4")}, Group: ip("239.1.1.2"), Ageing: 200 * time.Second, MaxMACs: 20,
 		FDB: []StaticEntry{{MAC: mac(51), Dst: ip("10.9.0.6")}, {MAC: mac(53), Port: "b"}}, DHCP: dhcpConfig(9), NoLearning: true,
+		DHCP6: &six, RA: &RAConfig{Lifetime: time.Hour},
 	}
 }
 
@@ -164,6 +180,10 @@ func TestEverySettingCanGoAndComeBack(t *testing.T) {
 	}{
 		{"group", func(c *SegmentConfig) { c.Group = netip.Addr{} }},
 		{"DHCP", func(c *SegmentConfig) { c.DHCP = nil }},
+		{"DHCPv6", func(c *SegmentConfig) { c.DHCP6 = nil }},
+		{"router advertisements", func(c *SegmentConfig) { c.RA = nil }},
+		{"all services", func(c *SegmentConfig) { c.DHCP, c.DHCP6, c.RA = nil, nil, nil }},
+		{"all services but router advertisements", func(c *SegmentConfig) { c.DHCP, c.DHCP6 = nil, nil }},
 		{"peers", func(c *SegmentConfig) { c.Peers = nil }},
 		{"static entries", func(c *SegmentConfig) { c.FDB = nil }},
 		{"everything", func(c *SegmentConfig) { *c = SegmentConfig{VNI: 100} }},
@@ -175,11 +195,11 @@ func TestEverySettingCanGoAndComeBack(t *testing.T) {
 			t.Errorf("%s: %v", c.name, err)
 		}
 		got := s.Config()
-		if got.Group != less.Group || (s.DHCP() != nil) != (less.DHCP != nil) || len(got.Peers) != len(less.Peers) {
+		if got.Group != less.Group || (s.DHCP() != nil) != (less.DHCP != nil) || (s.DHCP6() != nil) != (less.DHCP6 != nil) || len(got.Peers) != len(less.Peers) {
 			t.Errorf("%s: %+v", c.name, got)
 		}
 		for _, e := range s.FDB() {
-			if e.State == "static" && less.FDB == nil || e.State == "self" && less.DHCP == nil {
+			if e.State == "static" && less.FDB == nil || e.State == "self" && !less.served() {
 				t.Errorf("%s: left in the fdb: %+v", c.name, e)
 			}
 		}
@@ -192,6 +212,7 @@ func TestEverySettingCanGoAndComeBack(t *testing.T) {
 		}
 		expect(t, c.name, r.fromPort("a", eth(fdb.Broadcast, mac(11))), "@10.9.0.2 @10.9.0.3 @239.1.1.1 b")
 		only(t, r.send("b", arpFor(t, fdb.Broadcast, mac(12), ip("192.168.100.77"), server)), "b")
+		only(t, r.send("b", ping6(t, serviceMAC(self, 100), mac(12), guest6, server6, "x")), "b")
 		if err := s.Reconfigure(after()); err != nil {
 			t.Errorf("%s: and on: %v", c.name, err)
 		}
@@ -267,6 +288,11 @@ func TestAReconfigurationThatFailsLeavesNoTrace(t *testing.T) {
 		{"a group that cannot be joined", func(_ *rig, f *flaky, _ *SegmentConfig) { f.err = broken }, broken},
 		{"a DHCP service that cannot be", func(_ *rig, _ *flaky, cfg *SegmentConfig) { cfg.DHCP.Server.Gateway = ip("10.0.0.1") }, dhcpd.Fault{}},
 		{"a DHCP server without an IPv4 address", func(_ *rig, _ *flaky, cfg *SegmentConfig) { cfg.DHCP.Server.Server = ip("fd00::1") }, ErrInvalid},
+		{"a DHCPv6 service that cannot be", func(_ *rig, _ *flaky, cfg *SegmentConfig) {
+			cfg.DHCP6.Server.Subnet = netip.MustParsePrefix("2001:db8:200::/64")
+		}, dhcpd.Fault{}},
+		{"a DHCPv6 server without an IPv6 address", func(_ *rig, _ *flaky, cfg *SegmentConfig) { cfg.DHCP6.Server.Server = server }, ErrInvalid},
+		{"router advertisements that cannot be", func(_ *rig, _ *flaky, cfg *SegmentConfig) { cfg.RA.Interval = time.Second }, ErrInvalid},
 		{"the first port's MTU", func(r *rig, _ *flaky, _ *SegmentConfig) { r.taps.Device("a").Vanish() }, tap.ErrGone},
 		{"the second port's MTU", func(r *rig, _ *flaky, _ *SegmentConfig) { r.taps.Device("b").Vanish() }, tap.ErrGone},
 	} {
@@ -275,7 +301,7 @@ func TestAReconfigurationThatFailsLeavesNoTrace(t *testing.T) {
 				r, s, f := configured(t)
 				if !served {
 					less := before()
-					less.DHCP = nil
+					less.DHCP, less.DHCP6, less.RA = nil, nil, nil
 					if err := s.Reconfigure(less); err != nil {
 						t.Fatal(err)
 					}

@@ -31,6 +31,9 @@ type service struct {
 	link netip.Addr // made of mac; answers where there is any IPv6
 	v4   *service4  // nil: no DHCPv4
 	v6   *service6  // nil: no DHCPv6
+
+	ra     *advertiser // nil: no router advertisements
+	router bool        // as which it advertises itself
 }
 
 // newService is the station of a segment, with nothing in it yet.
@@ -40,10 +43,10 @@ func newService(local netip.Addr, vni encap.VNI) *service {
 }
 
 // served reports whether a segment has a station of its own.
-func (c SegmentConfig) served() bool { return c.DHCP != nil || c.DHCP6 != nil }
+func (c SegmentConfig) served() bool { return c.DHCP != nil || c.DHCP6 != nil || c.RA != nil }
 
 // v4only reports whether there is no IPv6.
-func (sv *service) v4only() bool { return sv.v6 == nil }
+func (sv *service) v4only() bool { return sv.v6 == nil && sv.ra == nil }
 
 // serviceMAC is a locally administered address that differs between the VTEPs of
 // a segment and between the segments of a VTEP.

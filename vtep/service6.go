@@ -20,6 +20,7 @@ var (
 	allDHCPServers = netip.MustParseAddr("ff05::1:3") // RFC 8415 section 7.1
 	allDHCPRelays  = netip.MustParseAddr("ff02::1:2") // and servers
 	allNodes       = netip.MustParseAddr("ff02::1")   // RFC 4291 section 2.7.1
+	allRouters     = netip.MustParseAddr("ff02::2")
 
 	errNoDHCPService = fmt.Errorf("%w: it asks for DHCP, and the VTEP has no DHCP service", ErrInvalid)
 )
@@ -100,6 +101,8 @@ func (w *worker) take6(s *Segment, vw *view, f *frame.Frame) {
 		switch m.Type() {
 		case frame.NeighbourSolicitation:
 			w.answerNeighbour(s, vw, f, m)
+		case frame.RouterSolicitation:
+			w.answerSolicitation(s, vw, f, m)
 		case frame.EchoRequest6:
 			sv.answerEcho6(vw, f, m)
 		}
@@ -175,8 +178,11 @@ const advertLen = frame.EthernetLen + ipv6Len + 32 // with the service's MAC as 
 func (a advert) put(b []byte, sv *service) {
 	clear(b)
 	m := putIPv6(b, a.mac, sv.mac, a.target, a.to, frame.ProtoICMPv6, ndHops)
-	const solicited, override = 0x40, 0x20
+	const router, solicited, override = 0x80, 0x40, 0x20
 	m[0], m[4] = frame.NeighbourAdvertisement, override
+	if sv.router {
+		m[4] |= router
+	}
 	if a.solicited {
 		m[4] |= solicited
 	}

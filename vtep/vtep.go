@@ -34,6 +34,7 @@ type VTEP struct {
 
 	lostOffloads atomic.Uint64
 	running      atomic.Bool
+	serving      atomic.Bool // workers are at work, and services may speak
 	news         news
 
 	requests, freeRequests chan *request // DHCP messages on their way to the service, and unused ones
@@ -115,14 +116,29 @@ func (v *VTEP) Run(ctx context.Context) error {
 		return ErrClosed
 	}
 	g, ctx := errgroup.WithContext(ctx)
+	carrying, rest := context.WithCancel(context.WithoutCancel(ctx))
+	defer rest()
 	for _, w := range v.workers {
-		g.Go(func() error { w.run(ctx); return nil })
+		g.Go(func() error { w.run(carrying); return nil })
+	}
+	v.serving.Store(true)
+	for _, s := range v.Segments() {
+		if sv := s.view.Load().service; sv != nil && sv.ra != nil {
+			sv.ra.start()
+		}
 	}
 	g.Go(func() error { v.keepTime(ctx); return nil })
 	g.Go(func() error { v.maintain(ctx); return nil })
 	g.Go(func() error { v.serve(ctx); return nil })
 	g.Go(func() error {
 		<-ctx.Done()
+		v.serving.Store(false)
+		for _, s := range v.Segments() {
+			if sv := s.view.Load().service; sv != nil && sv.ra != nil {
+				sv.ra.stop()
+			}
+		}
+		rest() // with what the services have said by now on its way
 		for _, w := range v.workers {
 			w.poll.wake()
 		}
@@ -233,6 +249,7 @@ func (v *VTEP) AddSegment(cfg SegmentConfig) (*Segment, error) {
 	all := maps.Clone(old)
 	all[cfg.VNI] = s
 	v.segments.Store(&all)
+	s.advertise()
 	return s, nil
 }
 
@@ -245,6 +262,7 @@ func (v *VTEP) RemoveSegment(vni encap.VNI) error {
 	if !ok {
 		return fmt.Errorf("segment %v %w", vni, ErrNotFound)
 	}
+	s.sayGoodbye()
 	all := maps.Clone(old)
 	delete(all, vni)
 	v.segments.Store(&all)
