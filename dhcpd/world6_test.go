@@ -114,7 +114,10 @@ type from6 struct {
 
 // serve6 hands a message over and returns a result that fills up when the reply
 // waits for the disk.
-func (w *world6) serve6(payload []byte, f from6) *result6 {
+func (w *world6) serve6(payload []byte, f from6) *result6 { return w.serve6With(payload, f, true) }
+
+// serve6With is serve6 where the replies are read only on demand.
+func (w *world6) serve6With(payload []byte, f from6, readable bool) *result6 {
 	if !f.src.IsValid() {
 		f.src = local6
 	}
@@ -130,7 +133,13 @@ func (w *world6) serve6(payload []byte, f from6) *result6 {
 	r := &result6{}
 	r.outcome = f.srv.Serve(&dhcpd.Request{
 		Payload: payload, Src: f.src, Dst: f.dst, SrcMAC: f.srcMAC, Port: f.port, VTEP: f.vtep, MaxLeases: f.max,
-	}, func(p dhcpd.Reply) { r.replies = append(r.replies, w.read6(p)) })
+	}, func(p dhcpd.Reply) {
+		if !readable {
+			r.replies = append(r.replies, &reply6{Reply: p})
+			return
+		}
+		r.replies = append(r.replies, w.read6(p))
+	})
 	return r
 }
 
