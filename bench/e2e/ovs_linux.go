@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"github.com/vishvananda/netlink"
+
+	"github.com/uvtep/uvtep/bench/proc"
 )
 
 // ovsSchemas are where distributions keep the database's schema.
@@ -25,7 +27,7 @@ func (s *system) raiseOVS(ctx context.Context) error {
 			return fmt.Errorf("%s is not installed", program)
 		}
 	}
-	version, err := output(ctx, nil, "ovs-vswitchd", "--version")
+	version, err := proc.Output(ctx, nil, "ovs-vswitchd", "--version")
 	if err != nil {
 		return err
 	}
@@ -59,18 +61,18 @@ func (s *system) startOVS(ctx context.Context, i int, schema string) error {
 	}
 	in := func(name string) string { return filepath.Join(dir, name) }
 	env := []string{"OVS_RUNDIR=" + dir, "OVS_LOGDIR=" + dir, "OVS_DBDIR=" + dir, "OVS_SYSCONFDIR=" + dir}
-	if _, err := output(ctx, env, "ovsdb-tool", "create", in("conf.db"), schema); err != nil {
+	if _, err := proc.Output(ctx, env, "ovsdb-tool", "create", in("conf.db"), schema); err != nil {
 		return err
 	}
 	db, err := s.spawn(i, env, "ovsdb-server", in("conf.db"), "--remote=punix:"+in("db.sock"), "--unixctl="+in("db.ctl"), "-vconsole:warn")
 	if err != nil {
 		return err
 	}
-	if err := db.await(ctx, func() bool { return exists(in("db.sock")) }); err != nil {
+	if err := db.Await(ctx, func() bool { return exists(in("db.sock")) }); err != nil {
 		return err
 	}
 	vsctl := func(args ...string) error {
-		_, err := output(ctx, env, "ovs-vsctl", append([]string{"--db=unix:" + in("db.sock"), "--timeout=10"}, args...)...)
+		_, err := proc.Output(ctx, env, "ovs-vsctl", append([]string{"--db=unix:" + in("db.sock"), "--timeout=10"}, args...)...)
 		return err
 	}
 	if err := vsctl("--no-wait", "init"); err != nil {
@@ -80,7 +82,7 @@ func (s *system) startOVS(ctx context.Context, i int, schema string) error {
 	if err != nil {
 		return err
 	}
-	if err := switchd.await(ctx, func() bool { return exists(in("switch.ctl")) }); err != nil {
+	if err := switchd.Await(ctx, func() bool { return exists(in("switch.ctl")) }); err != nil {
 		return err
 	}
 	err = vsctl(
@@ -93,7 +95,7 @@ func (s *system) startOVS(ctx context.Context, i int, schema string) error {
 		"--", "add-port", "overlay0", "guest0", "--", "set", "interface", "guest0", "type=internal",
 	)
 	if err != nil {
-		return errors.Join(err, errors.New(switchd.lastLine()))
+		return errors.Join(err, errors.New(switchd.LastLine()))
 	}
 	return inside(s.hosts[i], func(h *netlink.Handle) error {
 		if err := setUp(h, "underlay0"); err != nil {

@@ -194,7 +194,7 @@ func (r *run) only(s *system) {
 			signal = syscall.SIGCONT
 		}
 		for _, p := range other.procs {
-			p.cmd.Process.Signal(signal) // what has ended is found out by measuring it
+			p.Signal(signal) // what has ended is found out by measuring it
 		}
 	}
 	if len(s.procs) > 0 {

@@ -18,6 +18,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/uvtep/uvtep/bench/proc"
 	"github.com/uvtep/uvtep/internal/netns"
 )
 
@@ -49,7 +50,7 @@ func newGenerator(ctx context.Context, which, dir string) (generator, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w; install it, or choose --generator %s", err, Builtin)
 	}
-	text, err := output(ctx, nil, path, "--version")
+	text, err := proc.Output(ctx, nil, path, "--version")
 	if err != nil {
 		return nil, err
 	}
@@ -76,21 +77,21 @@ func (g *iperf3) run(ctx context.Context, s *system, streams int, d time.Duratio
 	log := filepath.Join(g.dir, s.Name+"-iperf3")
 	port := strconv.Itoa(tcpPort)
 	// A server for each run: one that was left by its client would stay busy.
-	server, err := start(s.guests[1], log+"-server", nil, g.path, "-s", "-1", "-p", port, "--forceflush")
+	server, err := proc.Start(s.guests[1], log+"-server", nil, g.path, "-s", "-1", "-p", port, "--forceflush")
 	if err != nil {
 		return transfer{}, err
 	}
-	defer server.end()
-	if err := server.await(ctx, func() bool { return server.says("Server listening") }); err != nil {
+	defer server.End()
+	if err := server.Await(ctx, func() bool { return server.Says("Server listening") }); err != nil {
 		return transfer{}, err
 	}
-	client, err := start(s.guests[0], log+"-client", nil, g.path, "-c", guestAddr(1).String(), "-p", port,
+	client, err := proc.Start(s.guests[0], log+"-client", nil, g.path, "-c", guestAddr(1).String(), "-p", port,
 		"-t", strconv.Itoa(seconds), "-P", strconv.Itoa(streams), "-J")
 	if err != nil {
 		return transfer{}, err
 	}
-	defer client.end()
-	ended := client.wait(ctx) // its report says more than its exit code
+	defer client.End()
+	ended := client.Wait(ctx) // its report says more than its exit code
 	if ctx.Err() != nil {
 		return transfer{}, ended
 	}
@@ -98,7 +99,7 @@ func (g *iperf3) run(ctx context.Context, s *system, streams int, d time.Duratio
 }
 
 // parseIPerf3 reads the client's report.
-func parseIPerf3(client *process) (transfer, error) {
+func parseIPerf3(client *proc.Process) (transfer, error) {
 	var report struct {
 		Error string `json:"error"`
 		End   struct {
@@ -108,7 +109,7 @@ func parseIPerf3(client *process) (transfer, error) {
 			} `json:"sum_received"`
 		} `json:"end"`
 	}
-	if err := readJSON(client.log, &report); err != nil {
+	if err := readJSON(client.Log, &report); err != nil {
 		return transfer{}, fmt.Errorf("iperf3: %w", err)
 	}
 	if report.Error != "" {

@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"bytes"
 	"fmt"
 	"os"
 	"strconv"
@@ -10,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/uvtep/uvtep/bench"
+	"github.com/uvtep/uvtep/bench/proc"
 )
 
 // userHZ is the unit of times below /proc, on every processor that Go knows.
@@ -26,18 +26,18 @@ type usage struct {
 
 func (u usage) since(before usage) usage { return usage{u.all - before.all, u.own - before.own} }
 
-func usageOf(procs []*process) (usage, error) {
+func usageOf(procs []*proc.Process) (usage, error) {
 	all, err := machineTime()
 	if err != nil {
 		return usage{}, err
 	}
 	u := usage{all: all}
 	for _, p := range procs {
-		own, err := processTime(p.cmd.Process.Pid)
+		own, err := p.CPU()
 		if err != nil {
-			return usage{}, fmt.Errorf("%s: %w", p.name, err)
+			return usage{}, err
 		}
-		u.own += own
+		u.own += own.Seconds()
 	}
 	return u, nil
 }
@@ -58,21 +58,6 @@ func machineTime() (float64, error) {
 	return ticks(f[1], f[2], f[3], f[6], f[7]) // user, nice, system, irq, softirq
 }
 
-// processTime is what a process has worked, its kernel's side included: fields
-// 14 and 15 of proc(5)'s stat.
-func processTime(pid int) (float64, error) {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return 0, err
-	}
-	// The name, field 2, is in brackets and may hold brackets and blanks.
-	f := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
-	if len(f) < 13 {
-		return 0, fmt.Errorf("/proc/%d/stat: %d fields", pid, len(f)+2)
-	}
-	return ticks(f[11], f[12])
-}
-
 // ticks adds up numbers of 1/userHZ seconds.
 func ticks(fields ...string) (float64, error) {
 	var sum uint64
@@ -87,22 +72,13 @@ func ticks(fields ...string) (float64, error) {
 }
 
 // residentSet is the memory of processes that is in RAM, in bytes.
-func residentSet(procs []*process) (sum uint64, err error) {
+func residentSet(procs []*proc.Process) (sum uint64, err error) {
 	for _, p := range procs {
-		file := fmt.Sprintf("/proc/%d/statm", p.cmd.Process.Pid)
-		b, err := os.ReadFile(file)
+		n, err := p.Resident()
 		if err != nil {
-			return 0, fmt.Errorf("%s: %w", p.name, err)
+			return 0, err
 		}
-		f := strings.Fields(string(b))
-		if len(f) < 2 {
-			return 0, fmt.Errorf("%s: %q", file, b)
-		}
-		pages, err := strconv.ParseUint(f[1], 10, 64)
-		if err != nil {
-			return 0, fmt.Errorf("%s: %w", file, err)
-		}
-		sum += pages * uint64(os.Getpagesize())
+		sum += n
 	}
 	return sum, nil
 }

@@ -27,7 +27,7 @@ func (s *system) raiseUvtep(ctx context.Context, o Options, offload string) erro
 		if err != nil {
 			return err
 		}
-		if err := p.await(ctx, func() bool { return p.says("ready") }); err != nil {
+		if err := p.Await(ctx, func() bool { return p.Says("ready") }); err != nil {
 			return err
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/uvtep/uvtep/bench/proc"
 	"github.com/uvtep/uvtep/internal/netns"
 )
 
@@ -37,7 +38,7 @@ type world struct {
 	dir    string // for files of processes
 	prefix string // of the namespaces' names
 	names  []string
-	procs  []*process
+	procs  []*proc.Process
 	pairs  []*udpPair
 }
 
@@ -59,7 +60,7 @@ func (w *world) close() error {
 	}
 	var ending sync.WaitGroup
 	for _, p := range w.procs {
-		ending.Go(p.end)
+		ending.Go(p.End)
 	}
 	ending.Wait()
 	var err error
@@ -75,7 +76,7 @@ type system struct {
 	world  *world
 	hosts  [2]string // namespaces, which have underlayIf
 	guests [2]string // namespaces, which have guestIf with guestAddr
-	procs  []*process
+	procs  []*proc.Process
 	udp    *udpPair
 	plain  [2]map[string]bool // features of the underlay as they were at first
 }
@@ -196,9 +197,9 @@ func (s *system) join(ctx context.Context) error {
 }
 
 // spawn starts a process of the system in one of its hosts.
-func (s *system) spawn(host int, env []string, name string, args ...string) (*process, error) {
+func (s *system) spawn(host int, env []string, name string, args ...string) (*proc.Process, error) {
 	log := filepath.Join(s.world.dir, fmt.Sprintf("%s-%d.log", s.Name, len(s.procs)))
-	p, err := start(s.hosts[host], log, env, name, args...)
+	p, err := proc.Start(s.hosts[host], log, env, name, args...)
 	if err != nil {
 		return nil, err
 	}
