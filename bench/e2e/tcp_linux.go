@@ -71,7 +71,7 @@ func (g *iperf3) duration(d time.Duration) time.Duration {
 }
 
 func (g *iperf3) run(ctx context.Context, s *system, streams int, d time.Duration) (transfer, error) {
-	ctx, cancel := context.WithTimeout(ctx, d+2*readyTimeout)
+	ctx, cancel := context.WithTimeout(ctx, d+2*proc.ReadyTimeout)
 	defer cancel()
 	seconds := int(g.duration(d).Seconds())
 	log := filepath.Join(g.dir, s.Name+"-iperf3")
@@ -212,7 +212,7 @@ func connect(ctx context.Context, s *system, n int) (pairs []tcpPair, err error)
 	for range n {
 		var near net.Conn
 		err = netns.Do(s.guests[0], func() error {
-			near, err = (&net.Dialer{Timeout: readyTimeout}).DialContext(ctx, "tcp4", l.Addr().String())
+			near, err = (&net.Dialer{Timeout: proc.ReadyTimeout}).DialContext(ctx, "tcp4", l.Addr().String())
 			return err
 		})
 		if err != nil {

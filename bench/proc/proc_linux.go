@@ -18,7 +18,7 @@ import (
 )
 
 const (
-	readyTimeout = 10 * time.Second
+	ReadyTimeout = 10 * time.Second // how long Await waits
 	readyPoll    = 5 * time.Millisecond
 	termTimeout  = 3 * time.Second
 )
@@ -73,7 +73,7 @@ func (p *Process) End() {
 // Await waits until ok says so; it fails when the process ends before, or the
 // context does, or nothing comes of it.
 func (p *Process) Await(ctx context.Context, ok func() bool) error {
-	deadline := time.NewTimer(readyTimeout)
+	deadline := time.NewTimer(ReadyTimeout)
 	defer deadline.Stop()
 	poll := time.NewTicker(readyPoll)
 	defer poll.Stop()
@@ -84,7 +84,7 @@ func (p *Process) Await(ctx context.Context, ok func() bool) error {
 		case <-p.done:
 			return fmt.Errorf("%s ended before it was ready (%s): %s", p.Name, p.cmd.ProcessState, p.LastLine())
 		case <-deadline.C:
-			return fmt.Errorf("%s was not ready within %s: %s", p.Name, readyTimeout, p.LastLine())
+			return fmt.Errorf("%s was not ready within %s: %s", p.Name, ReadyTimeout, p.LastLine())
 		case <-poll.C:
 			if ok() {
 				return nil
