@@ -1,6 +1,6 @@
 GO ?= go
 
-.PHONY: all build demo test deps lint cross unit race bench bench-compare pgo clean
+.PHONY: all build demo test deps lint cross unit race bench bench-compare pgo dhcp-table clean
 
 all: build
 
@@ -65,6 +65,12 @@ bench:
 # BASE=rev [BENCH_FILTER=to-].
 bench-compare:
 	@.ci/bench-compare "$(or $(BASE),$(error say against what: make bench-compare BASE=rev))" "$(BENCH_FILTER)"
+
+# The table of docs/dhcp.md: what this program, dnsmasq and Kea do, asked anew.
+dhcp-table: export PATH := $(PATH):/usr/sbin:/sbin
+dhcp-table: deps
+	@.ci/deps dnsmasq:dnsmasq-base kea-dhcp4:kea-dhcp4-server
+	$(GO) test -count=1 -run TestTheTableInTheDocsIsWhatTheServersDo ./internal/dhcpcheck -update
 
 # The profile that the compiler lays the program out by, made anew where the fast
 # path has changed. The table is left out: it is written to be free of branches,

@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/uvtep/uvtep/internal/config"
 	"github.com/uvtep/uvtep/internal/observe"
 )
 
@@ -232,8 +233,30 @@ func TestEveryLinkOfTheDocumentsLeadsSomewhere(t *testing.T) {
 	}
 }
 
+func TestEveryConfigurationInTheDocumentsIsValid(t *testing.T) {
+	found := 0
+	for _, d := range documents(t) {
+		for _, b := range d.blocks {
+			if b.language != "yaml" {
+				continue
+			}
+			found++
+			text := b.text
+			if !strings.Contains(text, "underlay:") {
+				text = "underlay: {local: 10.9.0.1}\n" + text // left out where it is not the subject
+			}
+			if _, err := config.Parse("block.yaml", []byte(text)); err != nil {
+				t.Errorf("%s: under %q: %v\n%s", d.path, b.heading, err, text)
+			}
+		}
+	}
+	if found < 7 {
+		t.Errorf("only %d configurations were found", found)
+	}
+}
+
 var (
-	target  = regexp.MustCompile(`^make ([a-z]+)`)
+	target  = regexp.MustCompile(`^make ([a-z-]+)`)
 	inHouse = regexp.MustCompile(`^(\.ci|bench|cmd|dhcpd|docs|encap|fdb|internal|packaging|vtep)(/[\w*.-]+)+$`)
 )
 

@@ -1,0 +1,208 @@
+package dhcpcheck
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/uvtep/uvtep/internal/nettest"
+)
+
+// program is the binary under test, built once.
+var program string
+
+func TestMain(m *testing.M) { os.Exit(withProgram(m.Run)) }
+
+func withProgram(run func() int) int {
+	dir, err := os.MkdirTemp("", "dhcpcheck-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	program = filepath.Join(dir, "uvtep")
+	build := exec.Command("go", "build", "-o", program, "../../cmd/uvtep")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	build.Stdout, build.Stderr = os.Stderr, os.Stderr
+	if build.Run() != nil {
+		return 1
+	}
+	return run()
+}
+
+// judge runs a check against a server.
+func judge(t *testing.T, s server, c *check) (v verdict) {
+	defer func() {
+		switch p := recover().(type) {
+		case nil:
+		case refused:
+			if v = (verdict{fails, "refused: " + p.why}); c.refusal != nil {
+				v = try(func() { c.refusal(p.why) })
+			}
+		default:
+			panic(p)
+		}
+	}()
+	var w *world
+	if v := try(func() { w = s.start(t, &c.in); w.meet() }); v.kind != passes {
+		return v
+	}
+	v = try(func() { c.run(w) })
+	if v.kind == fails {
+		t.Logf("%v\n%s", v, w.log())
+	}
+	return v
+}
+
+// judgeAll runs all checks, some at a time, and returns the verdicts in order.
+func judgeAll(t *testing.T, s server, all []check, each func(*testing.T, *check, verdict)) []verdict {
+	verdicts := make([]verdict, len(all))
+	next := make(chan int)
+	var group sync.WaitGroup
+	for range 6 {
+		group.Go(func() {
+			for i := range next {
+				t.Run(fmt.Sprint(all[i].line, " ", all[i].title), func(t *testing.T) {
+					start := time.Now()
+					verdicts[i] = judge(t, s, &all[i])
+					t.Logf("%v in %v", verdicts[i], time.Since(start).Round(time.Millisecond))
+					if each != nil {
+						each(t, &all[i], verdicts[i])
+					}
+				})
+			}
+		})
+	}
+	for _, first := range []bool{true, false} {
+		for i := range all {
+			if waits := all[i].in.lease != 0; waits == first { // for a lease to run out
+				next <- i
+			}
+		}
+	}
+	close(next)
+	group.Wait()
+	return verdicts
+}
+
+// ours is this program, with a segment for every check that can share a daemon.
+func ours(t *testing.T, all []check) server {
+	var shared []*intent
+	for i := range all {
+		if !all[i].alone {
+			shared = append(shared, &all[i].in)
+		}
+	}
+	return newUvtep(t, shared)
+}
+
+func TestEveryBehaviourOfTheListHolds(t *testing.T) {
+	if testing.Short() {
+		t.Skip("this takes 12 s")
+	}
+	nettest.Root(t)
+	all := checks()
+	judgeAll(t, ours(t, all), all, func(t *testing.T, _ *check, v verdict) {
+		if v.kind != passes {
+			t.Errorf("%v", v)
+		}
+	})
+}
+
+var update = flag.Bool("update", false, "write the table into docs/dhcp.md")
+
+const (
+	document = "../../docs/dhcp.md"
+	begin    = "<!-- table: written by make dhcp-table -->\n"
+	end      = "<!-- end of table -->\n"
+)
+
+// tableOf is the part of the document that holds the table, and what is around it.
+func tableOf(t *testing.T) (before, table, after string) {
+	t.Helper()
+	b, err := os.ReadFile(document)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, rest, ok := strings.Cut(string(b), begin)
+	table, after, ok2 := strings.Cut(rest, end)
+	if !ok || !ok2 {
+		t.Fatalf("%s has no table between its marks", document)
+	}
+	return before + begin, table, end + after
+}
+
+// row is a line of the table.
+func row(cells ...string) string {
+	for i, c := range cells {
+		cells[i] = strings.ReplaceAll(c, "|", `\|`)
+	}
+	return "| " + strings.Join(cells, " | ") + " |\n"
+}
+
+// The titles of the table are those of the checks, so that none is added,
+// renamed or removed without the others being asked again.
+func TestTheTableInTheDocsHasEveryCheck(t *testing.T) {
+	_, table, _ := tableOf(t)
+	rows := strings.Split(strings.TrimSpace(table), "\n")[2:]
+	all := checks()
+	if len(rows) != len(all) {
+		t.Fatalf("%d rows, %d checks: make dhcp-table", len(rows), len(all))
+	}
+	for i, c := range all {
+		if want := strings.TrimSuffix(row(fmt.Sprint(c.line), c.title, "✓", ""), " |\n"); !strings.HasPrefix(rows[i], want) {
+			t.Errorf("the table has\n%s\nnot\n%s…: make dhcp-table", rows[i], want)
+		}
+	}
+}
+
+// The versions that the table was made with; others may do otherwise.
+const (
+	dnsmasqVersion = "dnsmasq 2.90"
+	keaVersion     = "Kea 2.2.0"
+)
+
+func TestTheTableInTheDocsIsWhatTheServersDo(t *testing.T) {
+	if os.Getenv("UVTEP_TEST") != "full" && !*update {
+		t.Skip("this runs other servers for 40 s; UVTEP_TEST=full does it")
+	}
+	nettest.Root(t)
+	nettest.Need(t, "dnsmasq", "kea-dhcp4", "ethtool")
+	for want, cmd := range map[string]*exec.Cmd{dnsmasqVersion: exec.Command("dnsmasq", "--version"), keaVersion: exec.Command("kea-dhcp4", "-v")} {
+		out, err := cmd.Output()
+		if _, number, _ := strings.Cut(want, " "); err != nil || !strings.Contains(string(out), number) {
+			t.Skipf("the table is about %s, not %.40q (%v)", want, out, err)
+		}
+	}
+	all := checks()
+	var columns [3][]verdict
+	for i, s := range []server{ours(t, all), dnsmasq{}, kea{}} {
+		columns[i] = judgeAll(t, s, all, nil)
+	}
+	var b strings.Builder
+	b.WriteString(row("", "behaviour", "uvtep", dnsmasqVersion, keaVersion) + "|---|---|---|---|---|\n")
+	for i, c := range all {
+		b.WriteString(row(fmt.Sprint(c.line), c.title, columns[0][i].String(), columns[1][i].String(), columns[2][i].String()))
+	}
+	before, table, after := tableOf(t)
+	switch {
+	case table == b.String():
+	case *update:
+		if err := os.WriteFile(document, []byte(before+b.String()+after), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	default:
+		was := strings.Split(table, "\n")
+		for i, line := range strings.Split(b.String(), "\n") {
+			if i >= len(was) || was[i] != line {
+				t.Errorf("not in the table (make dhcp-table): %s", line)
+			}
+		}
+	}
+}
