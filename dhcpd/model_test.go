@@ -4,8 +4,10 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -21,10 +23,12 @@ type tenant struct {
 	has   netip.Addr
 	until time.Duration
 	port  string
+	knows map[netip.Addr]bool // addresses that nobody else was given since
+	stale bool                // the store has a lease that it gave up, which a failing disk did not note
 }
 
 // modelCap is how many leases a port of the model may have.
-const modelCap = 3
+const modelCap = 2
 
 // model is the oracle: it knows only what clients were told.
 type model struct {
@@ -36,6 +40,11 @@ type model struct {
 	edits   []func(*dhcpd.SegmentConfig)
 	acks    int
 	full    int // times that a port was
+
+	asked   map[netip.Addr]time.Duration // when the segment was last asked about an address
+	claimed map[netip.Addr]time.Duration // until when an address is a stranger's
+	claims  int
+	probes  uint64
 }
 
 type letter struct {
@@ -65,6 +74,9 @@ func (m *model) post(c *tenant, what string, payload []byte, unicast bool) {
 		out := m.srv.Serve(&dhcpd.Request{Payload: payload, Src: f.src, Dst: f.dst, SrcMAC: [6]byte(c.MAC), Port: c.port, MaxLeases: modelCap}, func(r dhcpd.Reply) {
 			p := read(m.T, r)
 			m.log("%v %s to %s", p.typ(), p.yiaddr(), c.MAC)
+			if p.typ() != nak {
+				m.given(c, p.yiaddr(), what)
+			}
 			if p.typ() == ack {
 				m.acks++
 				m.claim(c, p.yiaddr(), p.leaseTime()+sent)
@@ -72,10 +84,20 @@ func (m *model) post(c *tenant, what string, payload []byte, unicast bool) {
 			m.inbox = append(m.inbox, letter{c, p.Payload, sent})
 		})
 		m.log("%s of %s on %s for %s: %v", what, c.MAC, c.port, c.IP, out)
+		if out == dhcpd.Pending && what != "DISCOVER" { // it has what it asked for, told or not
+			for _, l := range m.srv.Leases() {
+				if c.owns(l) {
+					m.belongs(l.IP, c)
+				}
+			}
+		}
 		// A client that had nothing got something only if its port had room,
 		// and was refused for its port only if that was full.
 		before := held
 		held, _ = m.held(c)
+		if c.stale {
+			continue
+		}
 		if !before && (held && others >= modelCap || out == dhcpd.PortFull && others < modelCap) || before && out == dhcpd.PortFull {
 			m.fail("%s of %s, held %t: %v with %d leases on its port, held %t", what, c.MAC, before, out, others, held)
 		}
@@ -95,13 +117,58 @@ func (m *model) held(c *tenant) (itself bool, others int) {
 	for _, l := range m.srv.Leases() {
 		switch {
 		case l.State != dhcpd.StateBound && l.State != dhcpd.StateOffered:
-		case c.ClientID != nil && l.ClientID == string(c.ClientID), l.ClientID == "" && c.ClientID == nil && l.CHAddr == string(c.MAC):
+		case c.owns(l):
 			itself = true
 		case l.Port == c.port:
 			others++
 		}
 	}
 	return itself, others
+}
+
+// given is the property of probes: nobody is given a stranger's address, and one
+// that is new to the client only once the segment was asked and had its time to
+// answer, unless the client did not have it from a DISCOVER.
+func (m *model) given(c *tenant, ip netip.Addr, what string) {
+	now := m.clock.Elapsed()
+	if m.claimed[ip] > now {
+		m.fail("%s was given to %s, and a stranger uses it", ip, c.MAC)
+	}
+	at, asked := m.asked[ip]
+	if m.probing() && what == "DISCOVER" && !c.knows[ip] && (!asked || now-at < wait) {
+		m.fail("%s was given to %s; asked about it %t, %s ago", ip, c.MAC, asked, now-at)
+	}
+	m.belongs(ip, c)
+}
+
+// belongs notes that an address is new to everybody but one.
+func (m *model) belongs(ip netip.Addr, c *tenant) {
+	for _, o := range m.tenants {
+		delete(o.knows, ip)
+	}
+	c.knows[ip] = true
+	delete(m.asked, ip)
+}
+
+func (m *model) probing() bool { return m.probes%2 == 1 }
+
+// stranger claims an address, which is nobody's from then on but that of a lease.
+func (m *model) stranger() {
+	ip := addr(10 + m.rng.IntN(8))
+	if len(m.asked) > 0 && m.rng.IntN(4) > 0 {
+		all := slices.SortedFunc(maps.Keys(m.asked), netip.Addr.Compare)
+		ip = all[m.rng.IntN(len(all))]
+	}
+	l, ok := m.srv.Lookup(ip)
+	m.srv.InUse(ip, stranger)
+	now, _ := m.srv.Lookup(ip)
+	m.log("a stranger claims %s, which is %v of %s: %v", ip, l.State, l.HardwareAddr(), now.State)
+	if taken := now.State == dhcpd.StateDeclined; ok && l.State == dhcpd.StateOffered && !taken || ok && l.State == dhcpd.StateBound && taken {
+		m.fail("%s was %v and is %v", ip, l.State, now.State)
+	} else if taken {
+		m.claimed[ip] = m.clock.Elapsed() + now.Expires.Sub(m.clock.Now())
+		m.claims++
+	}
 }
 
 func (r *reply) leaseTime() time.Duration {
@@ -164,18 +231,25 @@ func (m *model) step() {
 		msg := c.Decline()
 		m.post(c, "DECLINE", msg, false)
 		c.has = netip.Addr{}
-	case n < 90:
+	case n < 88:
 		m.log("commit")
 		m.svc.Commit()
-	case n < 93:
+	case n < 90:
 		m.log("commit fails")
 		m.store.FailOnce(errors.New("input/output error"))
 		m.svc.Commit()
 		m.store.Fail(nil)
+	case n < 92:
+		m.stranger()
+	case n < 94:
+		m.log("%s pass", wait)
+		m.clock.Advance(wait)
+		m.srv.Probed()
 	case n < 98:
 		d := []time.Duration{time.Second, time.Minute, 5 * time.Minute, 20 * time.Minute}[m.rng.IntN(4)]
 		m.log("%s pass", d)
 		m.clock.Advance(d)
+		m.srv.Probed()
 	case n < 99:
 		c.port = ports[m.rng.IntN(len(ports))]
 		m.log("%s moves to %s", c.MAC, c.port)
@@ -189,7 +263,48 @@ var ports = [...]string{"tap0", "tap1", "tap2"}
 
 // restart loses what was not committed.
 func (m *model) restart() {
-	m.world = newWorldOn(m.T, m.clock, m.store.Under, m.edits...)
+	if err := m.svc.Remove(100); err != nil {
+		m.fail("%v", err)
+	}
+	m.begin(m.clock, m.store.Under)
+	for ip := range m.claimed {
+		if l, _ := m.srv.Lookup(ip); l.State != dhcpd.StateDeclined {
+			delete(m.claimed, ip)
+		}
+	}
+	// The store may remember who had an address that was offered to another.
+	bound := map[*tenant]int{}
+	if err := m.store.Load(100, func(l dhcpd.Lease) error {
+		for _, c := range m.tenants {
+			if c.owns(l) {
+				c.knows[l.IP] = true
+				if l.State == dhcpd.StateBound {
+					bound[c]++
+				}
+			}
+		}
+		return nil
+	}); err != nil {
+		m.fail("%v", err)
+	}
+	for _, c := range m.tenants {
+		c.stale = bound[c] > 1
+	}
+}
+
+// owns says whether a lease is the client's.
+func (c *tenant) owns(l dhcpd.Lease) bool {
+	return l.ClientID == string(c.ClientID) && (c.ClientID != nil || l.CHAddr == string(c.MAC))
+}
+
+// begin makes a world over a store.
+func (m *model) begin(clock *dhcpdtest.Clock, store dhcpd.Store) {
+	m.world = newWorldOn(m.T, clock, store, m.edits...)
+	m.asked = map[netip.Addr]time.Duration{}
+	m.srv.ProbeWith(func(ip netip.Addr) {
+		m.log("who has %s?", ip)
+		m.asked[ip] = m.clock.Elapsed()
+	})
 }
 
 // deliver hands over a reply, in any order.
@@ -221,12 +336,17 @@ func TestNeverTwoClientsOnOneAddressWhateverTheOrder(t *testing.T) {
 	if testing.Short() {
 		seeds = 40
 	}
-	acks, full := 0, 0
+	acks, full, claims := 0, 0, 0
 	for seed := range uint64(seeds) {
-		m := &model{rng: rand.New(rand.NewPCG(seed, 99))}
+		m := &model{rng: rand.New(rand.NewPCG(seed, 99)), probes: seed, claimed: map[netip.Addr]time.Duration{}}
 		size := 2 + m.rng.IntN(6)
 		m.edits = []func(*dhcpd.SegmentConfig){
 			pool(size), func(c *dhcpd.SegmentConfig) { c.Lease = 15 * time.Minute; c.RapidCommit = seed%3 == 0 },
+			func(c *dhcpd.SegmentConfig) {
+				if m.probing() {
+					c.Probe = wait
+				}
+			},
 			reserved(dhcpd.Reservation{MAC: mac(0), IP: addr(10)}, dhcpd.Reservation{ClientID: []byte{0xff, 1}, IP: addr(200)}),
 		}
 		for i := range size + 3 {
@@ -235,15 +355,19 @@ func TestNeverTwoClientsOnOneAddressWhateverTheOrder(t *testing.T) {
 			if i%3 == 1 {
 				c.ClientID = []byte{0xff, byte(i)}
 			}
-			m.tenants = append(m.tenants, &tenant{Client: c, port: ports[i%len(ports)]})
+			m.tenants = append(m.tenants, &tenant{Client: c, port: ports[i%len(ports)], knows: map[netip.Addr]bool{}})
 		}
-		m.world = newWorldOn(t, dhcpdtest.NewClock(), nil, m.edits...)
+		m.world = &world{T: t}
+		m.begin(dhcpdtest.NewClock(), nil)
 		for range steps {
 			m.step()
 		}
-		acks, full = acks+m.acks, full+m.full
+		if err := m.svc.Remove(100); err != nil {
+			t.Fatal(err)
+		}
+		acks, full, claims = acks+m.acks, full+m.full, claims+m.claims
 	}
-	if acks < seeds*20 || full < seeds {
-		t.Errorf("%d ACKs and %d full ports in %d runs: the model does too little", acks, full, seeds)
+	if acks < seeds*20 || full < seeds || claims < seeds {
+		t.Errorf("%d ACKs, %d full ports, %d claims in %d runs: the model does too little", acks, full, claims, seeds)
 	}
 }

@@ -111,12 +111,10 @@ func (s *Server) armProbes() {
 	if len(s.probes.queue) == 0 || s.closed {
 		return
 	}
-	wait := max(s.probes.queue[0].due-s.svc.elapsed(), minProbeWait)
-	if s.probes.timer == nil {
-		s.probes.timer = time.AfterFunc(wait, s.probed)
-		return
+	if s.probes.timer != nil {
+		s.probes.timer.Stop()
 	}
-	s.probes.timer.Reset(wait)
+	s.probes.timer = s.svc.after(max(s.probes.queue[0].due-s.svc.elapsed(), minProbeWait), s.probed)
 }
 
 // stopProbes lets nothing that waits be answered any more.

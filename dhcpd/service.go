@@ -58,6 +58,7 @@ type Config struct {
 type Service struct {
 	cfg     Config
 	elapsed func() time.Duration
+	after   func(time.Duration, func()) *time.Timer // time.AfterFunc, but for tests with a clock of their own
 
 	mu       sync.Mutex // held while segments come and go, never while serving
 	servers  map[uint32]*Server
@@ -81,7 +82,7 @@ func NewService(cfg Config) (*Service, error) {
 		cfg.Clock = time.Now
 	}
 	start := cfg.Clock()
-	s := &Service{cfg: cfg, servers: map[uint32]*Server{}, servers6: map[uint32]*Server6{}, elapsed: cfg.Elapsed}
+	s := &Service{cfg: cfg, servers: map[uint32]*Server{}, servers6: map[uint32]*Server6{}, elapsed: cfg.Elapsed, after: time.AfterFunc}
 	if s.elapsed == nil {
 		s.elapsed = func() time.Duration { return cfg.Clock().Sub(start) }
 	}

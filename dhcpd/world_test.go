@@ -91,6 +91,7 @@ func newWorldOn(t *testing.T, clock *dhcpdtest.Clock, under dhcpd.Store, edits .
 	if err != nil {
 		t.Fatal(err)
 	}
+	w.svc.ByHand()
 	w.srv = w.add(100, edits...)
 	return w
 }
