@@ -232,7 +232,7 @@ func (s *Server) undo(b *binding) {
 		delete(n.byKey, b.key)
 	}
 	if o := b.former; o != nil && s.current(o) && o.key == b.key {
-		n.byKey[b.key] = o
+		s.home(o.ip).byKey[b.key] = o
 	}
 	b.former = nil
 	s.offer(n, b, now)

@@ -331,7 +331,11 @@ func (s *Server) bind(c *call, b *binding, rapid bool) Outcome {
 	}
 	// A client that moves has its former address until the new one is durable,
 	// both in one transaction.
-	b.supersede(n.byKey[b.key])
+	old := n.byKey[b.key]
+	if old == nil || old == b {
+		old = s.stray.byKey[b.key]
+	}
+	b.supersede(old)
 	if o := b.former; o != nil && o.seq == b.formerSeq && s.current(o) {
 		j.old, j.oldSeq = o, o.seq
 	}
