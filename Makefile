@@ -35,7 +35,8 @@ race: ; $(GO) run ./internal/testreport "$(RACE)"
 
 # What the tests need from the distribution, by command and package.
 TEST_NEEDS = ip:iproute2 ping:iputils-ping ethtool:ethtool gcc:build-essential \
-  udhcpc:udhcpc dhclient:isc-dhcp-client dhcpcd:dhcpcd-base iperf3:iperf3 tshark:tshark \
+  udhcpc:udhcpc dhclient:isc-dhcp-client dhcpcd:dhcpcd-base \
+  /lib/systemd/systemd-networkd:systemd iperf3:iperf3 tshark:tshark \
   ovs-vswitchd:openvswitch-switch
 
 # Much of it lies where only root looks.
