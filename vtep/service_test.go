@@ -151,6 +151,22 @@ func TestLocalServiceLeavesGuestsBehindRemoteVTEPsAlone(t *testing.T) {
 	only(t, r.send("b", broadcastBOOTP(t, mac(2), (&dhcpdtest.Client{MAC: hw(mac(2))}).Discover())), "b")
 }
 
+func TestASegmentThatIsServedElsewhereJustFloods(t *testing.T) {
+	r := newRig(t, Config{})
+	r.segment(SegmentConfig{VNI: 100, Peers: []netip.Addr{peer2}}, "a", "b")
+	r.segment(SegmentConfig{VNI: 200, Peers: []netip.Addr{peer2}, DHCP: dhcpConfig(9), DHCP6: dhcp6Config(), RA: &RAConfig{}}, "x")
+	for name, b := range map[string][]byte{
+		"a DISCOVER": discoverOf(t, 1), "a SOLICIT": dhcp6(t, multicastMAC(allDHCPRelays), mac(1), guest6, allDHCPRelays, solicitOf(t, 1).ToBytes()),
+		"ARP for the server": arpFor(t, fdb.Broadcast, mac(1), ip("192.168.100.77"), server),
+	} {
+		expect(t, name, r.fromPort("a", b), "@10.9.0.2 b")
+		expect(t, name+" from afar", r.fromPeer(peer2, 100, b), "a b")
+	}
+	if d := r.dropped(); d != "" {
+		t.Errorf("drops: %s", d)
+	}
+}
+
 func TestAMessageForAnotherServerPassesOnEvenIfThisOneIsBusy(t *testing.T) {
 	r, s, _ := serving(t, *dhcpConfig(9))
 	c := dhcpdtest.Client{MAC: hw(mac(1))}

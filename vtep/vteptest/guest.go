@@ -27,7 +27,8 @@ const inboxLen = 1024
 var ErrUnplugged = errors.New("the guest's port is gone")
 
 // Guest is a machine at a TAP: one MAC, at most one IPv4 address, and as much of
-// a network stack as answers ARP and ping, and gets an address by DHCP. It lives
+// a network stack as answers ARP, so also a probe for its address, and ping, and
+// gets addresses by DHCP and DHCPv6. It lives
 // as long as its port. Its methods may be called by any goroutine; those that
 // wait do so until their context is done.
 type Guest struct {
@@ -38,6 +39,7 @@ type Guest struct {
 
 	dhcp sync.Mutex // held during an exchange
 	c    dhcpdtest.Client
+	c6   dhcpdtest.Client6
 
 	mu         sync.Mutex
 	ip         netip.Addr
@@ -46,6 +48,7 @@ type Guest struct {
 	answered   map[uint16]bool // echo requests, by number
 	seq        uint16
 	replies    [][]byte      // DHCP messages
+	replies6   [][]byte      // of DHCPv6
 	inbox      [][]byte      // for Receive
 	changed    chan struct{} // closed, and another one made, when something came
 	gone       bool
@@ -65,7 +68,7 @@ func plug(host netip.Addr, d *taptest.Device) *Guest {
 		g.mac = fdb.MAC(0x02)<<40 | fdb.MAC(h.Sum64())&0xffffffffff
 	}
 	m := g.mac.Bytes()
-	g.c.MAC = m[:]
+	g.c.MAC, g.c6.MAC = m[:], m[:]
 	go g.run()
 	return g
 }
@@ -243,6 +246,8 @@ func (g *Guest) take(b []byte) {
 		case i.Tagged:
 		case i.EtherType == frame.TypeARP:
 			g.takeARP(f)
+			return
+		case i.EtherType == frame.TypeIPv6 && g.take6(f):
 			return
 		case i.EtherType != frame.TypeIPv4 || i.L4 == 0 || i.Fragment || !checksumsHold(f):
 		case i.Proto == frame.ProtoICMP && g.takeEcho(f):

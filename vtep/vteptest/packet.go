@@ -81,6 +81,27 @@ func udp(mac, to fdb.MAC, src, dst netip.Addr, from, port uint16, data []byte) [
 	return b
 }
 
+// udp6 is a UDP datagram over IPv6 (RFC 8200).
+func udp6(mac, to fdb.MAC, src, dst netip.Addr, from, port uint16, data []byte) []byte {
+	b, ip := ethernet(mac, to, frame.TypeIPv6, 40+8+len(data))
+	ip[0], ip[6], ip[7] = 0x60, frame.ProtoUDP, 255
+	u := ip[40:]
+	binary.BigEndian.PutUint16(ip[4:], uint16(len(u)))
+	s, d := src.As16(), dst.As16()
+	copy(ip[8:], s[:])
+	copy(ip[24:], d[:])
+	binary.BigEndian.PutUint16(u, from)
+	binary.BigEndian.PutUint16(u[2:], port)
+	binary.BigEndian.PutUint16(u[4:], uint16(len(u)))
+	copy(u[8:], data)
+	sum := ^frame.Fold(frame.Sum(u, frame.Sum(ip[8:40], uint64(frame.ProtoUDP)+uint64(len(u)))))
+	if sum == 0 {
+		sum = 0xffff // there is always one
+	}
+	binary.BigEndian.PutUint16(u[6:], sum)
+	return b
+}
+
 // pseudo is the sum of a transport packet and its pseudo-header.
 func pseudo(ip, l4 []byte) uint64 {
 	return frame.Sum(l4, frame.Sum(ip[12:20], uint64(ip[9])+uint64(len(l4))))
