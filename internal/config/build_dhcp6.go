@@ -31,9 +31,6 @@ func (s *source) dhcp6(p path, raw *rawDHCP6, ports []Port) *DHCP6 {
 			d.Ranges = explicit
 		}
 		d.Ranges = without(d.Ranges, d.Server)
-		if !fewer(d.Ranges, dhcpd.MaxPool) {
-			s.fault(p.key("ranges"), "hold more than %d addresses", dhcpd.MaxPool)
-		}
 	}
 	return d
 }
@@ -106,7 +103,7 @@ func (s *source) delegations(p path, raw []rawDelegation, subnet netip.Prefix) [
 		s.missing(here.key("prefix"), "the prefix to delegate from is needed")
 		s.missing(here.key("length"), "the length of what is delegated is needed")
 		prefix, ok := s.prefix6(here.key("prefix"), raw[i].Prefix)
-		length := int(s.integer(here.key("length"), raw[i].Length, 1, 128, 0))
+		length := int(s.integer(here.key("length"), raw[i].Length, 1, 127, 0))
 		if !ok {
 			continue
 		}
@@ -119,8 +116,6 @@ func (s *source) delegations(p path, raw []rawDelegation, subnet netip.Prefix) [
 		case length == 0:
 		case length < prefix.Bits():
 			s.fault(here.key("length"), "%d is less than the prefix itself has, %s", length, prefix)
-		case length-prefix.Bits() > maxDelegationBits:
-			s.fault(here.key("length"), "%d makes more than %d prefixes of %s", length, dhcpd.MaxPool, prefix)
 		default:
 			out = append(out, Delegation{prefix, length})
 		}
@@ -128,12 +123,9 @@ func (s *source) delegations(p path, raw []rawDelegation, subnet netip.Prefix) [
 	return out
 }
 
-// maxDelegationBits is such that a delegation has at most dhcpd.MaxPool prefixes.
-const maxDelegationBits = 24
-
 func (s *source) reservations6(p path, raw []rawHost6, d *DHCP6, ports []Port) []Host6 {
 	var out []Host6
-	owners, ips, prefixes := owners{s: s, ports: ports}, registry[netip.Addr]{}, registry[netip.Prefix]{}
+	owners, ips := owners{s: s, ports: ports}, registry[netip.Addr]{}
 	for i := range raw {
 		at := p.index(i)
 		h := Host6{
@@ -158,9 +150,9 @@ func (s *source) reservations6(p path, raw []rawHost6, d *DHCP6, ports []Port) [
 			}
 		}
 		if h.Prefix, ok = s.prefix6(at.key("prefix"), raw[i].Prefix); ok {
-			s.reservedPrefix(at.key("prefix"), h.Prefix, d, p)
-			if first, taken := prefixes.claim(h.Prefix, at.key("prefix")); taken {
-				s.fault(at.key("prefix"), "%s is reserved already, %s", h.Prefix, s.other(first))
+			s.reservedPrefix(at.key("prefix"), h.Prefix, d)
+			if j := slices.IndexFunc(out, func(o Host6) bool { return o.Prefix.Overlaps(h.Prefix) }); j >= 0 {
+				s.fault(at.key("prefix"), "%s is reserved already, %s", h.Prefix, s.other(p.index(j).key("prefix")))
 			}
 		}
 		out = append(out, h)
@@ -168,21 +160,19 @@ func (s *source) reservations6(p path, raw []rawHost6, d *DHCP6, ports []Port) [
 	return out
 }
 
-// reservedPrefix checks that a prefix is one of those that are delegated.
-func (s *source) reservedPrefix(p path, n netip.Prefix, d *DHCP6, hosts path) {
-	for _, e := range d.Prefixes {
-		if e.Prefix.Contains(n.Addr()) && e.Length != n.Bits() {
-			s.fault(p, "%s is not a /%d, as what is delegated of %s", n, e.Length, e.Prefix)
-			return
-		}
-		if e.Prefix.Contains(n.Addr()) {
-			return
-		}
+// reservedPrefix checks that a prefix is one that can be delegated, and that
+// nobody else gets addresses or another prefix of it.
+func (s *source) reservedPrefix(p path, n netip.Prefix, d *DHCP6) {
+	if n.Bits() > 127 {
+		s.fault(p, "%s is an address: it belongs in ip", n)
 	}
-	delegations := hosts.parent().key("prefixes")
-	faulty := slices.ContainsFunc(s.faults, func(f Fault) bool { return strings.HasPrefix(f.Path, string(delegations)) })
-	if !faulty {
-		s.fault(p, "%s is of none of the prefixes that are delegated", n)
+	if d.Subnet.IsValid() && n.Overlaps(d.Subnet) {
+		s.fault(p, "%s overlaps the subnet, %s", n, d.Subnet)
+	}
+	for _, e := range d.Prefixes {
+		if e.Prefix.Overlaps(n) && e.Length != n.Bits() {
+			s.fault(p, "%s is not a /%d, as what is delegated of %s", n, e.Length, e.Prefix)
+		}
 	}
 }
 

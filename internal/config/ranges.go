@@ -58,19 +58,3 @@ func without(ranges []Range, a netip.Addr) []Range {
 	}
 	return out
 }
-
-// fewer tells whether IPv6 ranges have at most so many addresses.
-func fewer(ranges []Range, most uint64) bool {
-	for _, r := range ranges {
-		if plus(r.First, most).Compare(r.Last) <= 0 {
-			return false
-		}
-		first, last := r.First.As16(), r.Last.As16()
-		n := binary.BigEndian.Uint64(last[8:]) - binary.BigEndian.Uint64(first[8:]) + 1
-		if n > most {
-			return false
-		}
-		most -= n
-	}
-	return true
-}

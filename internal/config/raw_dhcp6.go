@@ -33,7 +33,7 @@ func (d rawDHCP6) short() (any, bool) {
 
 type rawDelegation struct {
 	Prefix prefix6Text `yaml:"prefix" jsonschema:"required" jsonschema_description:"What is cut into pieces."`
-	Length int64       `yaml:"length" jsonschema:"required,minimum=1,maximum=128" jsonschema_description:"Length of the pieces, bits."`
+	Length int64       `yaml:"length" jsonschema:"required,minimum=1,maximum=127" jsonschema_description:"Length of the pieces, bits."`
 }
 
 type rawHost6 struct {

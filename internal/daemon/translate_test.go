@@ -180,3 +180,52 @@ func TestWhatValidatesCanBeServed(t *testing.T) {
 		}
 	}
 }
+
+func TestWhatValidatesOfDHCPv6CanBeServed(t *testing.T) {
+	bytes := func(n int) string { return strings.Repeat("0a", n) }
+	const subnet = `subnet: "2001:db8::/64", `
+	for _, tc := range []struct{ good, bad string }{
+		{`subnet: "2001:db8::/126"`, `subnet: "2001:db8::/127"`},
+		{`subnet: "2001::/16"`, `subnet: "2000::/15"`},
+		{subnet + `server: "2001:db8::ffff:ffff:ffff:ffff"`, subnet + `server: "2001:db8::"`},
+		{subnet + `server: "2001:db8::2", ranges: ["2001:db8::1-2001:db8::ffff:ffff:ffff:ffff"]`, subnet + `ranges: ["2001:db8::-2001:db8::1"]`},
+		{subnet + "ranges: []", subnet + `ranges: ["2001:db8:1::-2001:db8:1::1"]`},
+		{subnet + "lease: 10s", subnet + "lease: 9s"},
+		{subnet + "lease: 4294967294s", subnet + "lease: 4294967295s"},
+		{subnet + "lease: 10s, preferred: 2s", subnet + "lease: 10s, preferred: 1s"},
+		{subnet + "lease: 10s, preferred: 10s, t1: 9s, t2: 10s", subnet + "lease: 10s, preferred: 10s, t1: 9s, t2: 11s"},
+		{subnet + `prefixes: [{prefix: "2001:db8:1::/48", length: 48}, {prefix: "fd00::/8", length: 127}]`, subnet + `prefixes: [{prefix: "2001:db8::/48", length: 56}]`},
+		{subnet + `options: [{code: 65535, hex: "` + bytes(1020) + `"}]`, subnet + `options: [{code: 65535, hex: "` + bytes(1021) + `"}]`},
+		{subnet + `hosts: [{duid: "` + bytes(130) + `", ip: "2001:db8::5"}]`, subnet + `hosts: [{duid: "` + bytes(131) + `", ip: "2001:db8::5"}]`},
+		{subnet + `hosts: [{duid: "` + bytes(3) + `", prefix: "2001:db8:5::/48"}]`, subnet + `hosts: [{duid: "` + bytes(2) + `", prefix: "2001:db8:5::/48"}]`},
+		{subnet + `search: [` + strings.Repeat("a.", 120) + `a]`, subnet + `search: ["` + strings.Repeat("a.", 127) + `a"]`},
+	} {
+		parse := func(dhcp string) (*config.Config, error) {
+			return config.Parse("f", []byte("underlay: {local: 10.9.0.1}\nsegments: [{vni: 100, dhcp6: {"+dhcp+"}, ra: true}]\n"))
+		}
+		if _, err := parse(tc.bad); err == nil {
+			t.Errorf("accepted: %s", tc.bad)
+		}
+		c, err := parse(tc.good)
+		if err != nil {
+			t.Errorf("refused: %s: %v", tc.good, err)
+			continue
+		}
+		for _, f := range dhcp6Config(c.Segments[0].DHCP6).Validate() {
+			t.Errorf("validates and cannot be served: %s: %v", tc.good, f)
+		}
+	}
+	// Every option that the file takes, the server takes.
+	for code := 1; code < 300; code++ {
+		c, err := config.Parse("f", fmt.Appendf(nil, "underlay: {local: 10.9.0.1}\nsegments: [{vni: 100, dhcp6: {%soptions: [{code: %d, hex: %s}]}}]\n", subnet, code, bytes(16)))
+		if err != nil {
+			c, err = config.Parse("f", fmt.Appendf(nil, "underlay: {local: 10.9.0.1}\nsegments: [{vni: 100, dhcp6: {%soptions: [{code: %d, number: 5}]}}]\n", subnet, code))
+		}
+		if err != nil {
+			continue
+		}
+		for _, f := range dhcp6Config(c.Segments[0].DHCP6).Validate() {
+			t.Errorf("validates and cannot be served: option %d: %v", code, f)
+		}
+	}
+}
