@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -91,26 +92,76 @@ func (a *addrValue) Set(s string) error {
 }
 func (*addrValue) Type() string { return "IP" }
 
-// clientIDFlag adds --client-id; without it the identifier is "".
-func clientIDFlag(f *pflag.FlagSet, help string) *string {
-	var v clientIDValue
-	f.Var(&v, "client-id", help)
-	return (*string)(&v)
+// leaseFlag adds --ip, which is an address or a prefix of IPv6; of the first the
+// length is 0.
+func leaseFlag(f *pflag.FlagSet, help string) *leaseValue {
+	var v leaseValue
+	f.Var(&v, "ip", help)
+	return &v
 }
 
-// clientIDValue is option 61 in hexadecimal, as the API has it.
-type clientIDValue string
+type leaseValue struct {
+	addr   netip.Addr
+	length int
+}
 
-func (v *clientIDValue) String() string { return string(*v) }
-func (v *clientIDValue) Set(s string) error {
-	b, err := hex.DecodeString(strings.ReplaceAll(s, ":", ""))
-	if err != nil || len(b) < 2 || len(b) > 255 {
-		return errors.New("not 2 to 255 bytes in hexadecimal, the type byte first, such as ff0102")
+func (v *leaseValue) String() string {
+	switch {
+	case !v.addr.IsValid():
+		return ""
+	case v.length == 0:
+		return v.addr.String()
 	}
-	*v = clientIDValue(hex.EncodeToString(b))
+	return netip.PrefixFrom(v.addr, v.length).String()
+}
+
+func (v *leaseValue) Set(s string) error {
+	if p, err := netip.ParsePrefix(s); err == nil {
+		if p.Addr().Is4() || p.Bits() == 0 || p.Bits() == 128 || p != p.Masked() {
+			return errors.New("not a prefix that can be delegated, such as 2001:db8:200::/56")
+		}
+		*v = leaseValue{p.Addr(), p.Bits()}
+		return nil
+	}
+	a, err := netip.ParseAddr(s)
+	if err != nil {
+		return errors.New("not an IP address such as 192.168.100.10, nor a prefix such as 2001:db8:200::/56")
+	}
+	*v = leaseValue{addr: a}
 	return nil
 }
-func (*clientIDValue) Type() string { return "HEX" }
+func (*leaseValue) Type() string { return "IP" }
+
+// duidFlag adds --duid; without it the identifier is "".
+func duidFlag(f *pflag.FlagSet, help string) *string {
+	v := idValue{lo: 3, hi: 130, example: "3 to 130 bytes in hexadecimal, the type first, such as 00030001020000000001"}
+	f.Var(&v, "duid", help)
+	return &v.text
+}
+
+// clientIDFlag adds --client-id; without it the identifier is "".
+func clientIDFlag(f *pflag.FlagSet, help string) *string {
+	v := idValue{lo: 2, hi: 255, example: "2 to 255 bytes in hexadecimal, the type byte first, such as ff0102"}
+	f.Var(&v, "client-id", help)
+	return &v.text
+}
+
+// idValue is an identifier of lo..hi bytes in hexadecimal, as the API has it.
+type idValue struct {
+	text, example string
+	lo, hi        int
+}
+
+func (v *idValue) String() string { return v.text }
+func (v *idValue) Set(s string) error {
+	b, err := hex.DecodeString(strings.ReplaceAll(s, ":", ""))
+	if err != nil || len(b) < v.lo || len(b) > v.hi {
+		return errors.New("not " + v.example)
+	}
+	v.text = hex.EncodeToString(b)
+	return nil
+}
+func (*idValue) Type() string { return "HEX" }
 
 // noArgs refuses words that belong to no flag.
 func noArgs(c *cobra.Command, args []string) error {
@@ -123,13 +174,14 @@ func noArgs(c *cobra.Command, args []string) error {
 	return usagef("%q belongs to no flag", args[0])
 }
 
-// exactlyOne wants one of two flags.
-func exactlyOne(c *cobra.Command, a, b string) error {
+// exactlyOne wants one of several flags.
+func exactlyOne(c *cobra.Command, names ...string) error {
+	given := slices.DeleteFunc(slices.Clone(names), func(n string) bool { return !c.Flags().Changed(n) })
 	switch {
-	case c.Flags().Changed(a) && c.Flags().Changed(b):
-		return usagef("--%s and --%s exclude each other", a, b)
-	case !c.Flags().Changed(a) && !c.Flags().Changed(b):
-		return usagef("--%s or --%s is needed", a, b)
+	case len(given) > 1:
+		return usagef("--%s and --%s exclude each other", given[0], given[1])
+	case len(given) == 0:
+		return usagef("--%s is needed", strings.Join(names, " or --"))
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -25,42 +26,51 @@ func leaseShowCommand(client func() *control.Client) *cobra.Command {
 func leaseReleaseCommand(client func() *control.Client) *cobra.Command {
 	c := &cobra.Command{
 		Use: "release --vni N --ip IP", Short: "Take a lease back, or a reservation that is not in use", Args: noArgs,
-		Long: `Take a lease back; its client is not told, and is refused when it renews. Where
-nobody has a lease, remove the reservation that "uvtep lease reserve" made. One of
-the configuration's is taken out there.`,
+		Long: `Take back the lease of an address or of a delegated prefix of IPv6; its client is
+not told, and is refused when it renews. Where nobody has a lease, remove the
+reservation that "uvtep lease reserve" made. One of the configuration's is taken
+out there.`,
 	}
 	vni := vniFlag(c.Flags(), "segment")
-	ip := addrFlag(c.Flags(), "ip", "address of the lease")
+	ip := leaseFlag(c.Flags(), "address of the lease, or its prefix")
 	require(c, "vni", "ip")
-	c.RunE = func(c *cobra.Command, _ []string) error { return client().ReleaseLease(c.Context(), *vni, *ip) }
+	c.RunE = func(c *cobra.Command, _ []string) error { return client().ReleaseLease(c.Context(), *vni, ip.addr) }
 	return c
 }
 
 func leaseReserveCommand(client func() *control.Client) *cobra.Command {
 	c := &cobra.Command{
-		Use:   "reserve --vni N --ip IP (--mac M | --client-id HEX) [--hostname NAME]",
-		Short: "Keep an address for a client, until the daemon stops", Args: noArgs,
+		Use:   "reserve --vni N --ip IP (--mac M | --client-id HEX | --duid HEX | --port NAME | --hostname NAME)",
+		Short: "Keep an address for a client", Args: noArgs,
+		Long: `Keep an address, or a prefix of IPv6 that is delegated, for a client: at once, and
+over restarts, until "uvtep lease release". A client of IPv4 is told by --mac,
+--client-id, --port or --hostname alone, one of IPv6 by --mac, --duid or --port.`,
 	}
 	vni := vniFlag(c.Flags(), "segment")
-	ip := addrFlag(c.Flags(), "ip", "address that is kept")
+	ip := leaseFlag(c.Flags(), "address that is kept, or prefix")
 	mac := macFlag(c.Flags(), "whose it is, by hardware address")
 	id := clientIDFlag(c.Flags(), "whose it is, by option 61 in hexadecimal, its type byte included")
-	hostname := c.Flags().String("hostname", "", "host name that the client is told")
+	duid := duidFlag(c.Flags(), "whose it is, by its DUID in hexadecimal (IPv6)")
+	port := c.Flags().String("port", "", "whose it is, by the local port that it is behind")
+	hostname := c.Flags().String("hostname", "", "host name that the client is told; without the others: whose it is")
 	require(c, "vni", "ip")
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		if err := exactlyOne(c, "mac", "client-id"); err != nil {
-			return err
+		owners := []string{"mac", "client-id", "duid", "port"}
+		if f := c.Flags(); !f.Changed("hostname") || slices.ContainsFunc(owners, f.Changed) {
+			if err := exactlyOne(c, owners...); err != nil {
+				return err
+			}
 		}
-		r := control.Reservation{ClientID: *id, Hostname: *hostname}
-		if *id == "" {
+		r := control.Reservation{ClientID: *id, DUID: *duid, Port: *port, Hostname: *hostname, Length: ip.length}
+		if c.Flags().Changed("mac") {
 			r.MAC = mac
 		}
-		done, err := client().ReserveLease(c.Context(), *vni, *ip, r)
+		done, err := client().ReserveLease(c.Context(), *vni, ip.addr, r)
 		if err != nil {
 			return err
 		}
 		if l := done.HeldBy; l != nil {
-			fmt.Fprintf(c.ErrOrStderr(), "uvtep: reserved, but %s; to end that now: uvtep lease release --vni %v --ip %s\n", heldBy(l), *vni, *ip)
+			fmt.Fprintf(c.ErrOrStderr(), "uvtep: reserved, but %s; to end that now: uvtep lease release --vni %v --ip %s\n", heldBy(l), *vni, ip.addr)
 		}
 		return nil
 	}

@@ -28,6 +28,9 @@ func portAddCommand(client func() *control.Client) *cobra.Command {
 	f.StringVar(&p.Bridge, "bridge", "", "Linux bridge that its kernel side is enslaved to")
 	f.BoolVar(&p.Isolated, "isolated", false, "exchange no frames with other isolated ports")
 	f.IntVar(&p.MaxMACs, "max-macs", 0, "limit of learned MACs (default: the segment's)")
+	f.IntVar(&p.MaxLeases, "max-leases", 0, "limit of its clients' DHCP leases (default: none)")
+	f.IntVar(&p.DHCPRate, "dhcp-rate", 0, "limit of DHCP messages a second (default: none)")
+	f.BoolVar(&p.DHCPCheckMAC, "dhcp-check-mac", false, "serve only DHCP clients that are the source of their frame")
 	require(c, "vni", "tap")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		if c.Flags().Changed("mac") {

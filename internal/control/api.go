@@ -59,7 +59,7 @@ type atPort struct {
 
 type atIP struct {
 	VNI encap.VNI  `path:"vni" minimum:"1" maximum:"16777215"`
-	IP  netip.Addr `path:"ip" doc:"address of the lease"`
+	IP  netip.Addr `path:"ip" doc:"address of the lease, or the first of a prefix"`
 }
 
 // macParam is a MAC in a path. fdb.MAC is an integer underneath, and huma would
@@ -148,11 +148,11 @@ func registerWrites(api huma.API, b Backend) {
 		func(_ context.Context, in *atPort) (*everything, error) {
 			return nothing(b.DeletePort(in.VNI, in.Name))
 		})
-	huma.Register(api, operation(http.MethodDelete, "/segments/{vni}/leases/{ip}", "release-lease", "Take a lease back, or a reservation that was made live"),
+	huma.Register(api, operation(http.MethodDelete, "/segments/{vni}/leases/{ip}", "release-lease", "Take a lease or a delegated prefix back, or a reservation that was made live"),
 		func(_ context.Context, in *atIP) (*everything, error) {
 			return nothing(b.ReleaseLease(in.VNI, in.IP))
 		})
-	huma.Register(api, operation(http.MethodPut, "/segments/{vni}/leases/{ip}", "reserve-lease", "Keep an address for a client"),
+	huma.Register(api, operation(http.MethodPut, "/segments/{vni}/leases/{ip}", "reserve-lease", "Keep an address or a prefix for a client; it stays until it is released"),
 		func(_ context.Context, in *struct {
 			VNI  encap.VNI  `path:"vni" minimum:"1" maximum:"16777215"`
 			IP   netip.Addr `path:"ip" doc:"address of the lease"`

@@ -26,6 +26,8 @@ type Segment struct {
 	Ageing   int64         `json:"ageing_s" doc:"how long a learned MAC outlives its last frame, seconds; 0: for ever"`
 	MACs     int           `json:"macs" doc:"FDB entries of all states"`
 	DHCP     *netip.Prefix `json:"dhcp" doc:"subnet of the DHCPv4 server; null: none"`
+	DHCP6    *netip.Prefix `json:"dhcp6" doc:"subnet of the DHCPv6 server; null: none"`
+	RA       bool          `json:"ra" doc:"whether router advertisements are sent"`
 }
 
 // Port is where guests are attached.
@@ -37,6 +39,9 @@ type Port struct {
 	Queues    int       `json:"queues"`
 	Offload   []string  `json:"offload" nullable:"false" doc:"offloads in use"`
 	Isolated  bool      `json:"isolated"`
+	MaxLeases int       `json:"max_leases" doc:"limit of its clients' DHCP leases; 0: none"`
+	DHCPRate  int       `json:"dhcp_rate" doc:"limit of DHCP messages a second; 0: none"`
+	CheckMAC  bool      `json:"dhcp_check_mac" doc:"whether a DHCP client must be the source of its frame"`
 	RxPackets uint64    `json:"rx_packets" doc:"frames taken from the guest"`
 	RxBytes   uint64    `json:"rx_bytes"`
 	RxDropped uint64    `json:"rx_dropped"`
@@ -68,15 +73,20 @@ type Peer struct {
 	TxBytes   uint64     `json:"tx_bytes"`
 }
 
-// Lease is an address that a DHCP server has given out, or keeps.
+// Lease is an address or a delegated prefix that a DHCP server has given out, or
+// keeps.
 type Lease struct {
-	VNI      encap.VNI  `json:"vni"`
-	IP       netip.Addr `json:"ip"`
-	MAC      string     `json:"mac" doc:"empty: the client is known by its client_id only"`
-	ClientID string     `json:"client_id" doc:"option 61 in hexadecimal; empty: none"`
-	Hostname string     `json:"hostname"`
-	State    string     `json:"state" enum:"offered,bound,declined,reserved"`
-	Expires  *time.Time `json:"expires" doc:"null: never"`
+	VNI      encap.VNI   `json:"vni"`
+	IP       netip.Addr  `json:"ip" doc:"of a delegated prefix its first address"`
+	Length   *int        `json:"length" doc:"of a delegated prefix, bits; null: an address"`
+	MAC      string      `json:"mac" doc:"empty: the client is known otherwise only"`
+	ClientID string      `json:"client_id" doc:"option 61 or, of DHCPv6, the DUID, in hexadecimal; empty: none"`
+	IAID     *uint32     `json:"iaid" doc:"identity association of DHCPv6; null: none"`
+	Hostname string      `json:"hostname"`
+	State    string      `json:"state" enum:"offered,bound,declined,reserved"`
+	Expires  *time.Time  `json:"expires" doc:"null: never"`
+	Port     *string     `json:"port" doc:"local port that the client was last seen on, or that the address is reserved for; null: not known, or none"`
+	VTEP     *netip.Addr `json:"vtep" doc:"remote VTEP that the client was last seen behind; null: not known, or none"`
 }
 
 // Drop counts the frames dropped for one reason.
@@ -105,12 +115,16 @@ type StaticTarget struct {
 	Port string      `json:"port,omitempty" doc:"local port"`
 }
 
-// Reservation keeps an address for a client. Exactly one of MAC and ClientID is
-// set.
+// Reservation keeps an address or a prefix for a client. One of MAC, ClientID (of
+// DHCPv4), DUID (of DHCPv6) and Port says whose it is or, of DHCPv4, Hostname
+// where none of them is set.
 type Reservation struct {
 	MAC      *fdb.MAC `json:"mac,omitempty"`
 	ClientID string   `json:"client_id,omitempty" pattern:"^([0-9a-fA-F]{2}){2,255}$" patternDescription:"2 to 255 bytes in hexadecimal, the type byte first" doc:"option 61 in hexadecimal, its type byte included"`
+	DUID     string   `json:"duid,omitempty" pattern:"^([0-9a-fA-F]{2}){3,130}$" patternDescription:"3 to 130 bytes in hexadecimal, the type first" doc:"option 1 of DHCPv6 in hexadecimal"`
+	Port     string   `json:"port,omitempty" doc:"local port that the client is behind"`
 	Hostname string   `json:"hostname,omitempty" maxLength:"255"`
+	Length   int      `json:"length,omitempty" minimum:"1" maximum:"127" doc:"of a prefix that is kept, bits; none: an address is kept"`
 }
 
 // Reserved says what came of a reservation.
@@ -128,6 +142,10 @@ type NewPort struct {
 	Bridge   string   `json:"bridge,omitempty" doc:"Linux bridge that the kernel side is enslaved to"`
 	Isolated bool     `json:"isolated,omitempty"`
 	MaxMACs  int      `json:"max_macs,omitempty" doc:"limit of learned MACs; 0: the segment's"`
+
+	MaxLeases    int  `json:"max_leases,omitempty" doc:"limit of DHCP leases, IPv4 and IPv6 each; 0: none"`
+	DHCPRate     int  `json:"dhcp_rate,omitempty" doc:"limit of DHCP messages a second; 0: none"`
+	DHCPCheckMAC bool `json:"dhcp_check_mac,omitempty" doc:"the DHCP client must be the source of its frame"`
 }
 
 // Flushed says what a flush removed.

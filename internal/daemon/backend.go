@@ -1,7 +1,6 @@
 package daemon
 
 import (
-	"encoding/hex"
 	"errors"
 	"net/netip"
 	"time"
@@ -63,6 +62,10 @@ func (d *server) Segments(vni encap.VNI) ([]control.Segment, error) {
 		if c.DHCP != nil {
 			out.DHCP = &c.DHCP.Server.Subnet
 		}
+		if c.DHCP6 != nil {
+			out.DHCP6 = &c.DHCP6.Server.Subnet
+		}
+		out.RA = c.RA != nil
 		return []control.Segment{out}
 	})
 }
@@ -73,6 +76,7 @@ func (d *server) Ports(vni encap.VNI) ([]control.Port, error) {
 		for _, p := range s.Ports() {
 			out = append(out, control.Port{
 				VNI: s.VNI(), Name: p.Name, Kind: p.Kind, State: p.State, Queues: p.Queues, Offload: p.Offload, Isolated: p.Isolated,
+				MaxLeases: p.MaxLeases, DHCPRate: p.DHCPRate, CheckMAC: p.DHCPCheckMAC,
 				RxPackets: p.RxPackets, RxBytes: p.RxBytes, RxDropped: p.RxDropped,
 				TxPackets: p.TxPackets, TxBytes: p.TxBytes, TxDropped: p.TxDropped,
 			})
@@ -182,92 +186,6 @@ func (d *server) DeletePeer(vni encap.VNI, dst netip.Addr) error {
 		return err
 	}
 	return kind(s.RemovePeer(dst), "peers")
-}
-
-func (d *server) Leases(vni encap.VNI) ([]control.Lease, error) {
-	return each(d, vni, func(s *vtep.Segment) []control.Lease {
-		srv := s.DHCP()
-		if srv == nil {
-			return nil
-		}
-		var out []control.Lease
-		for _, l := range srv.Leases() {
-			if l.State == dhcpd.StateFree {
-				continue // a memory of who had it
-			}
-			out = append(out, lease(s.VNI(), l))
-		}
-		return out
-	})
-}
-
-func lease(vni encap.VNI, l dhcpd.Lease) control.Lease {
-	out := control.Lease{
-		VNI: vni, IP: l.IP, MAC: l.HardwareAddr().String(), ClientID: hex.EncodeToString([]byte(l.ClientID)),
-		Hostname: l.Hostname, State: l.State.String(),
-	}
-	if !l.Expires.IsZero() {
-		out.Expires = &l.Expires
-	}
-	return out
-}
-
-// dhcpServer finds the DHCP server of a segment, or says that there is none.
-func (d *server) dhcpServer(vni encap.VNI) (*dhcpd.Server, error) {
-	s, err := d.segment(vni)
-	if err != nil {
-		return nil, err
-	}
-	srv := s.DHCP()
-	if srv == nil {
-		return nil, control.Errorf(control.ErrNotFound, "segment %v has no DHCP server; give it a dhcp: section and reload", vni)
-	}
-	return srv, nil
-}
-
-func (d *server) ReleaseLease(vni encap.VNI, ip netip.Addr) error {
-	srv, err := d.dhcpServer(vni)
-	if err != nil {
-		return err
-	}
-	err = srv.Release(ip)
-	if errors.Is(err, dhcpd.ErrNoLease) {
-		// What is listed without a lease is a reservation.
-		if also := srv.Unreserve(ip); !errors.Is(also, dhcpd.ErrNoLease) {
-			err = also
-		}
-	}
-	if errors.Is(err, dhcpd.ErrConfigured) {
-		return control.Errorf(control.ErrConflict, "%v; take it out of the hosts of segment %v and reload", err, vni)
-	}
-	return kind(err, "leases")
-}
-
-func (d *server) ReserveLease(vni encap.VNI, ip netip.Addr, r control.Reservation) (control.Reserved, error) {
-	var done control.Reserved
-	srv, err := d.dhcpServer(vni)
-	if err != nil {
-		return done, err
-	}
-	res := dhcpd.Reservation{IP: ip, Hostname: r.Hostname}
-	if r.MAC != nil {
-		b := r.MAC.Bytes()
-		res.MAC = b[:]
-	}
-	if res.ClientID, err = hex.DecodeString(r.ClientID); err != nil {
-		return done, control.Errorf(control.ErrInvalid, "client id %q is not hexadecimal", r.ClientID)
-	}
-	if (res.MAC != nil) == (len(res.ClientID) > 0) {
-		return done, control.Errorf(control.ErrInvalid, "reservation of %v: needs a MAC or a client id, one of them", ip)
-	}
-	if err := srv.Reserve(res); err != nil {
-		return done, kind(err, "leases")
-	}
-	if l, held := srv.Lookup(ip); held && !res.Names(l) {
-		holder := lease(vni, l)
-		done.HeldBy = &holder
-	}
-	return done, nil
 }
 
 // kind gives an error of the switch or of a DHCP server the kind that the API

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"os/signal"
 	"runtime"
@@ -16,6 +17,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/uvtep/uvtep/dhcpd"
+	"github.com/uvtep/uvtep/encap"
 	"github.com/uvtep/uvtep/internal/config"
 	"github.com/uvtep/uvtep/internal/control"
 	"github.com/uvtep/uvtep/internal/observe"
@@ -36,10 +38,11 @@ type server struct {
 
 	remarks []func() // of the start; they are logged once nothing can fail any more
 
-	mu     sync.Mutex // held while the configuration changes
-	cfg    *config.Config
-	added  []placed // ports that came while running, and that cfg does not list
-	closed bool
+	mu       sync.Mutex // held while the configuration changes
+	cfg      *config.Config
+	reserved reservations
+	added    []placed // ports that came while running, and that cfg does not list
+	closed   bool
 }
 
 // Run starts what the configuration asks for, says that it is ready, and runs
@@ -86,6 +89,9 @@ func (d *server) start(ctx context.Context) error {
 		return err
 	}
 	var err error
+	if err := d.reserved.load(d.cfg.State); err != nil {
+		return err
+	}
 	d.leases = newLeaseStore(d.cfg.State)
 	if d.dhcp, err = dhcpd.NewService(dhcpd.Config{Store: d.leases, Logger: d.log, Events: d.tellDHCP}); err != nil {
 		return err
@@ -116,7 +122,17 @@ func (d *server) start(ctx context.Context) error {
 			}
 		}
 	}
+	d.reserved.apply(d.serverOf, d.log)
 	return nil
+}
+
+// serverOf is dhcpServer, nil where there is none.
+func (d *server) serverOf(vni uint32, ip netip.Addr) leaseServer {
+	srv, err := d.dhcpServer(encap.VNI(vni), ip)
+	if err != nil {
+		return nil
+	}
+	return srv
 }
 
 // listen opens the control socket, by which another daemon is noticed before

@@ -25,7 +25,8 @@ type placed struct {
 // the daemon stops. A configuration that comes to list a port of that name takes
 // it over.
 func (d *server) AddPort(vni encap.VNI, n control.NewPort) error {
-	p := config.Port{TAP: n.TAP, NetNS: n.NetNS, Rename: n.Rename, Bridge: n.Bridge, Isolated: n.Isolated, MaxMACs: n.MaxMACs}
+	p := config.Port{TAP: n.TAP, NetNS: n.NetNS, Rename: n.Rename, Bridge: n.Bridge, Isolated: n.Isolated, MaxMACs: n.MaxMACs,
+		MaxLeases: n.MaxLeases, DHCPRate: n.DHCPRate, DHCPCheckMAC: n.DHCPCheckMAC}
 	if n.MAC != nil {
 		b := n.MAC.Bytes()
 		p.MAC = b[:]

@@ -29,6 +29,7 @@ func (d *server) Reload(context.Context) ([]string, error) {
 	defer d.notify(ready)
 
 	changes, err := d.reload()
+	d.reserved.apply(d.serverOf, d.log) // also where servers came back with what was undone
 	d.tellReload(changes, err)
 	if err != nil {
 		d.log.Error("reload failed; everything is as it was", "err", oneLine(err))

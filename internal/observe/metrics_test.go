@@ -25,7 +25,7 @@ var now = time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
 func (sample) Segments(encap.VNI) ([]control.Segment, error) {
 	return []control.Segment{
 		{VNI: 100, Name: "blue", MTU: 1450, Peers: []netip.Addr{netip.MustParseAddr("10.9.0.2")}, Ports: []string{"tap100"},
-			Learning: true, Ageing: 300, MACs: 3, DHCP: ptr(netip.MustParsePrefix("192.168.100.0/24"))},
+			Learning: true, Ageing: 300, MACs: 3, DHCP: ptr(netip.MustParsePrefix("192.168.100.0/24")), DHCP6: ptr(netip.MustParsePrefix("2001:db8:100::/64")), RA: true},
 		{VNI: 16777215, Name: "red", MTU: 1430, Group: ptr(netip.MustParseAddr("239.1.1.100")),
 			Ports: []string{"a", "b", "c", "d", "e"}},
 	}, nil
@@ -60,9 +60,11 @@ func (sample) Peers(encap.VNI) ([]control.Peer, error) {
 func (sample) Leases(encap.VNI) ([]control.Lease, error) {
 	return []control.Lease{
 		{VNI: 100, IP: netip.MustParseAddr("192.168.100.10"), MAC: "02:00:00:00:01:01", ClientID: "01020000000101", Hostname: "web1\x1b[31m",
-			State: "bound", Expires: ptr(now.Add(11*time.Hour + 59*time.Minute + 30*time.Second))},
+			State: "bound", Expires: ptr(now.Add(11*time.Hour + 59*time.Minute + 30*time.Second)), Port: ptr("tap100")},
 		{VNI: 100, IP: netip.MustParseAddr("192.168.100.11"), ClientID: "ff0102", State: "reserved"},
-		{VNI: 100, IP: netip.MustParseAddr("192.168.100.12"), State: "declined", Expires: ptr(now)},
+		{VNI: 100, IP: netip.MustParseAddr("192.168.100.12"), State: "declined", Expires: ptr(now), VTEP: ptr(netip.MustParseAddr("10.9.0.2"))},
+		{VNI: 100, IP: netip.MustParseAddr("2001:db8:1:100::"), Length: ptr(56), MAC: "02:00:00:00:01:01", ClientID: "00030001020000000101", IAID: ptr(uint32(1)),
+			State: "bound", Expires: ptr(now.Add(time.Hour)), Port: ptr("tap100")},
 	}, nil
 }
 

@@ -23,14 +23,14 @@ const none = "-"
 func Segments(w io.Writer, all []control.Segment) error {
 	t := newTable(column{"VNI", true}, column{"NAME", false}, column{"MTU", true}, column{"PORTS", false},
 		column{"PEERS", false}, column{"GROUP", false}, column{"MACS", true}, column{"LEARNING", false},
-		column{"AGEING", true}, column{"DHCP", false})
+		column{"AGEING", true}, column{"DHCP", false}, column{"DHCP6", false})
 	for _, s := range all {
 		peers := make([]string, len(s.Peers))
 		for i, p := range s.Peers {
 			peers[i] = p.String()
 		}
 		t.row(s.VNI, s.Name, s.MTU, list(s.Ports), list(peers), orNone(s.Group), s.MACs, onOff(s.Learning),
-			ageing(s.Ageing), orNone(s.DHCP))
+			ageing(s.Ageing), orNone(s.DHCP), orNone(s.DHCP6))
 	}
 	return t.write(w)
 }
@@ -118,8 +118,18 @@ func Peers(w io.Writer, all []control.Peer) error {
 // Leases writes the table of leases; expiry is told relative to now.
 func Leases(w io.Writer, all []control.Lease, now time.Time) error {
 	t := newTable(column{"VNI", true}, column{"IP", false}, column{"MAC", false}, column{"CLIENT ID", false},
-		column{"HOSTNAME", false}, column{"STATE", false}, column{"EXPIRES", false})
+		column{"HOSTNAME", false}, column{"STATE", false}, column{"EXPIRES", false}, column{"BEHIND", false})
 	for _, l := range all {
+		what, behind := l.IP.String(), none
+		if l.Length != nil {
+			what = fmt.Sprintf("%s/%d", what, *l.Length)
+		}
+		switch {
+		case l.VTEP != nil:
+			behind = "vtep " + l.VTEP.String()
+		case l.Port != nil:
+			behind = "port " + *l.Port
+		}
 		expires := "never"
 		if l.Expires != nil {
 			if left := l.Expires.Sub(now); left > 0 {
@@ -128,7 +138,7 @@ func Leases(w io.Writer, all []control.Lease, now time.Time) error {
 				expires = "expired"
 			}
 		}
-		t.row(l.VNI, l.IP, printable(l.MAC), printable(l.ClientID), printable(l.Hostname), l.State, expires)
+		t.row(l.VNI, what, printable(l.MAC), printable(l.ClientID), printable(l.Hostname), l.State, expires, behind)
 	}
 	return t.write(w)
 }
