@@ -20,6 +20,7 @@ func showCommand() *cobra.Command {
 		listCommand("fdb", "Where each MAC lives", client, (*control.Client).FDB, observe.FDB),
 		listCommand("peers", "Remote VTEPs and their counters", client, (*control.Client).Peers, observe.Peers),
 		listCommand("leases", "DHCP leases and reservations", client, (*control.Client).Leases, observe.LeasesNow),
+		listCommand("dhcp", "DHCP servers and how full their pools are", client, (*control.Client).DHCP, observe.DHCP),
 		listCommand("drops", "Dropped frames, by reason", client, (*control.Client).Drops, observe.Drops),
 		workersCommand(client),
 	)

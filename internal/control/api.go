@@ -81,6 +81,7 @@ func registerReads(api huma.API, r Reader) {
 	list(api, "/fdb", "list-fdb", "Forwarding databases", r.FDB)
 	list(api, "/peers", "list-peers", "Remote VTEPs and their counters", r.Peers)
 	list(api, "/leases", "list-leases", "DHCP leases and reservations", r.Leases)
+	list(api, "/dhcp", "list-dhcp", "DHCP servers, their pools and counters", r.DHCP)
 	list(api, "/drops", "list-drops", "Dropped frames by reason", r.Drops)
 	registerEvents(api, r)
 	huma.Register(api, operation(http.MethodGet, "/workers", "list-workers", "Workers and their counters"),

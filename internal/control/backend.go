@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 
+	"github.com/uvtep/uvtep/dhcpd"
 	"github.com/uvtep/uvtep/encap"
 	"github.com/uvtep/uvtep/fdb"
 )
@@ -19,6 +20,10 @@ type Reader interface {
 	FDB(vni encap.VNI) ([]FDBEntry, error)
 	Peers(vni encap.VNI) ([]Peer, error)
 	Leases(vni encap.VNI) ([]Lease, error)
+	DHCP(vni encap.VNI) ([]DHCPServer, error)
+	// LeaseStore is how leases became durable; the zero value where there are no
+	// DHCP servers.
+	LeaseStore() dhcpd.CommitStats
 	Drops(vni encap.VNI) ([]Drop, error)
 	Workers() []Worker
 	// Subscribe starts to collect events, until the subscription is closed.

@@ -22,6 +22,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/uvtep/uvtep/dhcpd"
 	"github.com/uvtep/uvtep/encap"
 	"github.com/uvtep/uvtep/fdb"
 	"github.com/uvtep/uvtep/internal/control"
@@ -67,6 +68,11 @@ func (f *fake) Leases(vni encap.VNI) ([]control.Lease, error) {
 	return []control.Lease{{VNI: 100, IP: ip, MAC: mac.String(), State: "bound", Expires: ptr(time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC))}},
 		f.note("leases", vni)
 }
+
+func (f *fake) DHCP(vni encap.VNI) ([]control.DHCPServer, error) {
+	return []control.DHCPServer{{VNI: 100, Family: "ipv6", Received: map[string]uint64{"solicit": 1}, Sent: map[string]uint64{}, Outcomes: map[string]uint64{}}}, f.note("dhcp", vni)
+}
+func (f *fake) LeaseStore() dhcpd.CommitStats { return dhcpd.CommitStats{} }
 
 func (f *fake) Drops(vni encap.VNI) ([]control.Drop, error) { return nil, f.note("drops", vni) }
 func (f *fake) Workers() []control.Worker {
@@ -148,6 +154,8 @@ func TestAClientReadsWhatTheDaemonTells(t *testing.T) {
 	check("ports", func() (any, error) { return c.Ports(ctx, 100) }, ports, "ports", encap.VNI(100))
 	entries, _ := b.FDB(0)
 	check("fdb", func() (any, error) { return c.FDB(ctx, 16777215) }, entries, "fdb", encap.VNI(16777215))
+	servers, _ := b.DHCP(0)
+	check("dhcp", func() (any, error) { return c.DHCP(ctx, 0) }, servers, "dhcp", encap.VNI(0))
 	peers, _ := b.Peers(0)
 	check("peers", func() (any, error) { return c.Peers(ctx, 1) }, peers, "peers", encap.VNI(1))
 	leases, _ := b.Leases(0)
@@ -417,8 +425,8 @@ func TestTheDescriptionNamesEveryOperation(t *testing.T) {
 			ids++
 		}
 	}
-	if ids != 18 || doc.Info.Version != "1.2.3" {
-		t.Errorf("%d operations, version %s; want 18 of version 1.2.3", ids, doc.Info.Version)
+	if ids != 19 || doc.Info.Version != "1.2.3" {
+		t.Errorf("%d operations, version %s; want 19 of version 1.2.3", ids, doc.Info.Version)
 	}
 	if bytes.Contains(w.Body.Bytes(), []byte("unpkg")) {
 		t.Error("the description loads from elsewhere")

@@ -89,6 +89,29 @@ type Lease struct {
 	VTEP     *netip.Addr `json:"vtep" doc:"remote VTEP that the client was last seen behind; null: not known, or none"`
 }
 
+// DHCPServer is how a DHCP server of a segment is doing. Counts are since it was
+// started.
+type DHCPServer struct {
+	VNI      encap.VNI    `json:"vni"`
+	Family   string       `json:"family" enum:"ipv4,ipv6"`
+	Subnet   netip.Prefix `json:"subnet"`
+	Server   netip.Addr   `json:"server" doc:"its own address"`
+	Pool     int          `json:"pool" doc:"addresses and prefixes that any client may get"`
+	Used     int          `json:"used" doc:"of those: bound, offered or declined"`
+	Bound    int          `json:"bound" doc:"leases, those of reservations included"`
+	Offered  int          `json:"offered"`
+	Declined int          `json:"declined"`
+	Reserved int          `json:"reserved" doc:"addresses and prefixes that are reserved, held or not"`
+
+	Received map[string]uint64 `json:"received" nullable:"false" doc:"messages by type, such as discover or solicit; those that there were"`
+	Sent     map[string]uint64 `json:"sent" nullable:"false" doc:"likewise, such as offer or reply"`
+	Outcomes map[string]uint64 `json:"outcomes" nullable:"false" doc:"what became of requests, such as answered or no_lease"`
+
+	Probes         uint64 `json:"probes" doc:"addresses that the segment was asked about before they were offered"`
+	ProbeConflicts uint64 `json:"probe_conflicts" doc:"of those: in use by somebody without a lease"`
+	ProbesSkipped  uint64 `json:"probes_skipped" doc:"offers that went out unasked: too many were waiting"`
+}
+
 // Drop counts the frames dropped for one reason.
 type Drop struct {
 	Reason string    `json:"reason"`

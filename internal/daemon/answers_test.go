@@ -43,7 +43,7 @@ func TestWhoeverHasALeaseWhenTheDaemonStopsHasBeenTold(t *testing.T) {
 
 func stopAfter(t *testing.T, acks int) {
 	w := newWorld(t)
-	w.write("segments: [{vni: 100, ports: [{tap: tap1}], dhcp: 192.168.100.0/24}]\n")
+	w.write("segments: [{vni: 100, ports: [{tap: tap1}], dhcp: {subnet: 192.168.100.0/24, probe: off}}]\n")
 	d := w.start(w.options())
 	w.mu.Lock()
 	dev := w.devices["tap1"].Device.(*taptest.Device)

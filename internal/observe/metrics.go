@@ -64,11 +64,12 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	}
 	put(gauge("build_info", "Which build this is; always 1.", "version", "commit", "go_version"), 1,
 		c.build.Version, c.build.Commit, c.build.Go)
-	for _, collect := range []func(func(metric, float64, ...string)) error{c.segments, c.ports, c.peers, c.leases, c.drops, c.workers} {
+	for _, collect := range []func(func(metric, float64, ...string)) error{c.segments, c.ports, c.peers, c.dhcp, c.drops, c.workers} {
 		if err := collect(put); err != nil {
 			ch <- prometheus.NewInvalidMetric(prometheus.NewInvalidDesc(err), err)
 		}
 	}
+	c.leaseStore(put, ch)
 }
 
 func (c *collector) segments(put func(metric, float64, ...string)) error {
@@ -120,33 +121,6 @@ func (c *collector) peers(put func(metric, float64, ...string)) error {
 		put(rxBytes, float64(p.RxBytes), vni, peer)
 		put(txPackets, float64(p.TxPackets), vni, peer)
 		put(txBytes, float64(p.TxBytes), vni, peer)
-	}
-	return err
-}
-
-func (c *collector) leases(put func(metric, float64, ...string)) error {
-	segments, err := c.from.Segments(0)
-	if err != nil {
-		return err
-	}
-	all, err := c.from.Leases(0)
-	type key struct{ vni, state string }
-	count := map[key]int{}
-	for _, s := range segments {
-		if s.DHCP == nil {
-			continue
-		}
-		// A state that nobody is in is 0, not absent.
-		for _, state := range []string{"offered", "bound", "declined", "reserved"} {
-			count[key{s.VNI.String(), state}] = 0
-		}
-	}
-	for _, l := range all {
-		count[key{l.VNI.String(), l.State}]++
-	}
-	leases := gauge("dhcp_leases", "DHCP leases and reservations by state.", "vni", "state")
-	for k, n := range count {
-		put(leases, float64(n), k.vni, k.state)
 	}
 	return err
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
+	"github.com/uvtep/uvtep/dhcpd"
 	"github.com/uvtep/uvtep/encap"
 	"github.com/uvtep/uvtep/fdb"
 	"github.com/uvtep/uvtep/internal/control"
@@ -68,6 +69,21 @@ func (sample) Leases(encap.VNI) ([]control.Lease, error) {
 	}, nil
 }
 
+func (sample) DHCP(encap.VNI) ([]control.DHCPServer, error) {
+	return []control.DHCPServer{
+		{VNI: 100, Family: "ipv4", Subnet: netip.MustParsePrefix("192.168.100.0/24"), Server: netip.MustParseAddr("192.168.100.1"),
+			Pool: 200, Used: 50, Bound: 40, Offered: 7, Declined: 3, Reserved: 2, Probes: 9, ProbeConflicts: 1,
+			Received: map[string]uint64{"discover": 11, "request": 10}, Sent: map[string]uint64{"offer": 11, "ack": 10}, Outcomes: map[string]uint64{"answered": 11, "pending": 10}},
+		{VNI: 100, Family: "ipv6", Subnet: netip.MustParsePrefix("2001:db8:100::/64"), Server: netip.MustParseAddr("2001:db8:100::2"), Bound: 1},
+	}, nil
+}
+
+func (sample) LeaseStore() dhcpd.CommitStats {
+	st := dhcpd.CommitStats{Commits: 4, Failures: 1, Changes: 10, Queued: 2}
+	st.Answers.Counts[0], st.Answers.Counts[len(st.Answers.Counts)-1], st.Answers.Sum = 9, 1, 7*time.Second
+	return st
+}
+
 func (sample) Drops(encap.VNI) ([]control.Drop, error) {
 	return []control.Drop{{Reason: "unknown_vni", Count: 7}, {Reason: "port_full", VNI: 100, Count: 8}}, nil
 }
@@ -110,8 +126,21 @@ func TestMetricsTellWhatTheDaemonTells(t *testing.T) {
 		`uvtep_worker_read_errors_total{worker="0"} 2`,
 		`uvtep_tunnel_offload{offload="udp-gro"} 1`,
 		`uvtep_lost_offloads_total 3`,
-		`uvtep_dhcp_leases{state="bound",vni="100"} 1`,
-		`uvtep_dhcp_leases{state="offered",vni="100"} 0`,
+		`uvtep_dhcp_leases{family="ipv4",state="bound",vni="100"} 40`,
+		`uvtep_dhcp_leases{family="ipv6",state="offered",vni="100"} 0`,
+		`uvtep_dhcp_pool_addresses{family="ipv4",vni="100"} 200`,
+		`uvtep_dhcp_pool_utilization_ratio{family="ipv4",vni="100"} 0.25`,
+		`uvtep_dhcp_pool_utilization_ratio{family="ipv6",vni="100"} 0`,
+		`uvtep_dhcp_messages_received_total{family="ipv4",type="discover",vni="100"} 11`,
+		`uvtep_dhcp_messages_sent_total{family="ipv4",type="ack",vni="100"} 10`,
+		`uvtep_dhcp_requests_total{family="ipv4",outcome="pending",vni="100"} 10`,
+		`uvtep_dhcp_probe_conflicts_total{family="ipv4",vni="100"} 1`,
+		`uvtep_dhcp_store_failures_total 1`,
+		`uvtep_dhcp_store_queued_changes 2`,
+		`uvtep_dhcp_ack_duration_seconds_bucket{le="0.0005"} 9`,
+		`uvtep_dhcp_ack_duration_seconds_bucket{le="5"} 9`,
+		`uvtep_dhcp_ack_duration_seconds_count 10`,
+		`uvtep_dhcp_ack_duration_seconds_sum 7`,
 	} {
 		if !strings.Contains(w.Body.String(), line+"\n") {
 			t.Errorf("no line %s", line)
@@ -148,7 +177,8 @@ func TestLabelsAreBounded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	allowed := map[string]bool{"vni": true, "port": true, "peer": true, "reason": true, "worker": true, "state": true, "offload": true}
+	allowed := map[string]bool{"vni": true, "port": true, "peer": true, "reason": true, "worker": true, "state": true, "offload": true,
+		"family": true, "type": true, "outcome": true}
 	for _, f := range families {
 		if strings.HasPrefix(f.GetName(), "uvtep_go_") || f.GetName() == "uvtep_build_info" {
 			continue // of the program, not of what it carries

@@ -143,6 +143,20 @@ func Leases(w io.Writer, all []control.Lease, now time.Time) error {
 	return t.write(w)
 }
 
+// DHCP writes the table of DHCP servers.
+func DHCP(w io.Writer, all []control.DHCPServer) error {
+	t := newTable(column{"VNI", true}, column{"SUBNET", false}, column{"SERVER", false}, column{"POOL", true}, column{"USED", true},
+		column{"FULL", true}, column{"BOUND", true}, column{"OFFERED", true}, column{"DECLINED", true}, column{"RESERVED", true})
+	for _, s := range all {
+		full := none
+		if s.Pool > 0 {
+			full = strconv.Itoa(int(100*float64(s.Used)/float64(s.Pool))) + "%"
+		}
+		t.row(s.VNI, s.Subnet, s.Server, short(uint64(s.Pool)), s.Used, full, s.Bound, s.Offered, s.Declined, s.Reserved)
+	}
+	return t.write(w)
+}
+
 // Drops writes the table of dropped frames.
 func Drops(w io.Writer, all []control.Drop) error {
 	t := newTable(column{"REASON", false}, column{"VNI", true}, column{"COUNT", true})

@@ -25,6 +25,7 @@ func TestTablesLookAsTheyDid(t *testing.T) {
 		"fdb":      func(w io.Writer) error { all, _ := s.FDB(0); return observe.FDB(w, all) },
 		"peers":    func(w io.Writer) error { all, _ := s.Peers(0); return observe.Peers(w, all) },
 		"leases":   func(w io.Writer) error { all, _ := s.Leases(0); return observe.Leases(w, all, now) },
+		"dhcp":     func(w io.Writer) error { all, _ := s.DHCP(0); return observe.DHCP(w, all) },
 		"drops":    func(w io.Writer) error { all, _ := s.Drops(0); return observe.Drops(w, all) },
 		"workers":  func(w io.Writer) error { return observe.Workers(w, s.Workers()) },
 	}
