@@ -155,10 +155,12 @@ func (s *Server6) insert(b *binding6) {
 	switch b.state {
 	case StateOffered, StateDeclined:
 	default:
-		// One client has one lease; should there be two, the one that lasts
-		// counts, else the one that ended last.
+		// One client has one lease; should there be two, the one that it was given
+		// last counts, else the one that ended last.
 		o := s.clients[b.key]
-		if o == nil || b.state == o.state && b.expires > o.expires || b.state == StateBound && o.state == StateFree {
+		switch {
+		case o == nil, b.state == StateBound && (o.state == StateFree || b.start > o.start),
+			b.state == StateFree && o.state == StateFree && b.expires > o.expires:
 			s.clients[b.key] = b
 		}
 	}

@@ -271,7 +271,9 @@ func (s *Server6) rekey(b *binding6, key string) {
 	}
 	if s.clients[b.key] == b {
 		delete(s.clients, b.key)
-		b.supersede(s.clients[key])
+		if o := s.clients[key]; s.holds(o, key) {
+			b.former = o
+		}
 		s.clients[key] = b
 	}
 	if s.offers[b.key] == b {

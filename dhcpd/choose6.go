@@ -50,10 +50,15 @@ func (s *Server6) assign(c *call6, a *ia) iaReply {
 		case s.allowed(held.prefix, c.h):
 			r.gone = others(has, held.prefix)
 		default:
-			r.gone = has
-			s.end(c, held)
+			// The client may not hear that it must give it up.
+			if r.gone = has; c.knows(a, held) {
+				s.end(c, held)
+			}
 		}
 		return r
+	}
+	if pool := s.poolOf(p); pool != nil {
+		pool.exhausted = false
 	}
 	c.claim(p)
 	r.b, r.status, r.text, r.gone = s.hold(c, key, p), iana.StatusSuccess, "", others(has, p)
@@ -97,7 +102,6 @@ func (s *Server6) choose(c *call6, a *ia, key []byte) (netip.Prefix, bool) {
 			return s.all[p] == nil && s.hosts.at[p] == nil && !s.isSpecial(p) && !s.strays.clash(p)
 		}, s.strays.n > 0)
 		if ok {
-			pool.exhausted = false
 			return p, true
 		}
 	}

@@ -18,23 +18,12 @@ type part6 struct {
 	key    string
 	kind   EventKind
 
-	old    *binding6
-	oldSeq uint64
-
 	start, until time.Duration
 }
 
 func (j *job6) appendChanges(to []Change) []Change {
 	for i := range j.parts {
-		p := &j.parts[i]
-		if p.old != nil {
-			drop := Lease{IP: p.old.prefix.Addr()}
-			if n := p.old.prefix.Bits(); n < 128 {
-				drop.PrefixLen = uint8(n)
-			}
-			to = append(to, Change{Segment: p.change.Segment, Delete: true, Lease: drop})
-		}
-		to = append(to, p.change)
+		to = append(to, j.parts[i].change)
 	}
 	return to
 }
@@ -91,7 +80,6 @@ func (s *Server6) finish(j *job6, err error) (tell bool) {
 		}
 		b.stored, b.durable, b.durableStart, b.durableUntil = true, p.change.Lease.State, p.start, p.until
 		if p.bound {
-			s.giveUpFormer(p)
 			tell = tell && b.state == StateBound && b.key == p.key && b.expires > now && s.current(b)
 		}
 	}
@@ -103,20 +91,6 @@ func (s *Server6) finish(j *job6, err error) (tell bool) {
 		}
 	}
 	return tell
-}
-
-// giveUpFormer forgets what the client of a durable lease had before.
-func (s *Server6) giveUpFormer(p *part6) {
-	o := p.old
-	if o == nil {
-		return
-	}
-	if p.b.former == o {
-		p.b.former = nil
-	}
-	if o.seq == p.oldSeq && s.current(o) && o.state != StateOffered {
-		s.forget(o)
-	}
 }
 
 // undo takes back a lease that the disk did not take and that nobody was told
@@ -132,8 +106,8 @@ func (s *Server6) undo(b *binding6) {
 	if s.clients[b.key] == b && !b.stored {
 		delete(s.clients, b.key)
 	}
-	if o := b.former; o != nil && s.current(o) && o.key == b.key {
-		s.clients[b.key] = o
+	if s.holds(b.former, b.key) {
+		s.clients[b.key] = b.former
 	}
 	b.former = nil
 	s.offer(b, now)
@@ -144,7 +118,7 @@ func (s *Server6) restamp() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, b := range s.expiry {
-		if b.state == StateDeclined || b.state == StateBound && s.clients[b.key] == b {
+		if b.state == StateDeclined || b.state == StateBound {
 			s.pushPart(b, Change{Segment: s.segment, Lease: s.leaseOf(b)})
 		}
 	}

@@ -44,7 +44,7 @@ type Lease struct {
 	ClientID string // option 61, raw bytes; empty: the client sent none
 	Hostname string
 	Port     string // the local port it was last seen on
-	Relay    string // option 82 of the last request that came through a relay, raw bytes
+	Relay    string // option 82 of the last request that came through a relay (of DHCPv6 option 18 of the nearest), raw bytes
 
 	// Of DHCPv6: ClientID is the DUID, IAID the identity association, and
 	// PrefixLen the length of a delegated prefix, whose address is IP; 0: IP is

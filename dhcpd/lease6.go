@@ -57,21 +57,15 @@ type binding6 struct {
 	durable                    State
 	durableStart, durableUntil time.Duration
 
-	former    *binding6
-	formerSeq uint64
+	// What the client had before and may not know yet that it has no more; nil:
+	// nothing.
+	former *binding6
 }
 
 // stay notes where the client is.
 func (b *binding6) stay(p place) {
 	if b.place == (unique.Handle[place]{}) || b.place.Value() != p {
 		b.place = unique.Make(p)
-	}
-}
-
-// supersede notes the address that the client gives up for this one.
-func (b *binding6) supersede(old *binding6) {
-	if old != nil && old != b {
-		b.former, b.formerSeq = old, old.seq
 	}
 }
 

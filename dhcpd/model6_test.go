@@ -54,7 +54,8 @@ func bare(l dhcpdtest.Lease6) dhcpdtest.Lease6 {
 }
 
 // post hands a message to the server. What it answers, now or later, is put into
-// the inbox; what a REPLY tells counts from the moment it leaves, delivered or not.
+// the inbox; a lease counts from the moment the REPLY leaves, delivered or not,
+// and that it ended once that is delivered.
 func (m *model6) post(c *tenant6, what string, payload []byte) {
 	if m.rng.IntN(10) == 0 {
 		m.log("%s of %s is lost", what, c.MAC)
@@ -67,13 +68,10 @@ func (m *model6) post(c *tenant6, what string, payload []byte) {
 			m.log("%v to %s: %q", p.MessageType, c.MAC, p.says())
 			if p.MessageType == dhcpv6.MessageTypeReply {
 				for _, l := range p.leases() {
-					if l.Valid == 0 {
-						// Who is moved is told again and again until it hears it.
-						delete(c.has, bare(l))
-						continue
+					if l.Valid > 0 {
+						m.told++
+						m.claim(c, bare(l), sent+l.Valid)
 					}
-					m.told++
-					m.claim(c, bare(l), sent+l.Valid)
 				}
 			}
 			m.inbox = append(m.inbox, letter6{c, p.Payload})
@@ -199,6 +197,15 @@ func (m *model6) deliver() {
 		return
 	case err != nil:
 		m.fail("%v", err)
+	}
+	msg, err := dhcpv6.MessageFromBytes(l.payload)
+	if err != nil {
+		m.fail("%v", err)
+	}
+	for _, lease := range dhcpdtest.LeasesOf(msg) {
+		if lease.Valid == 0 {
+			delete(l.to.has, bare(lease))
+		}
 	}
 	if next != nil {
 		m.post(l.to, "REQUEST", next)

@@ -57,7 +57,7 @@ const (
 	// disk; the one answer serves both.
 	Duplicate
 
-	Malformed // not a DHCP request that can be read
+	Malformed // not a DHCP request that can be read, or one to be discarded (RFC 8415 section 16)
 
 	// Left unanswered because RFC 2131 says so.
 	IgnoredBOOTP       // no option 53: plain BOOTP
@@ -67,6 +67,7 @@ const (
 	IgnoredSubnet      // no subnet for this relay or address
 	IgnoredAddress     // the message lacks the address that it is about, or it is not the client's
 
+	// Of DHCPv6 these are told to the client.
 	NoLease  // the pool is empty
 	PortFull // the clients of the port have as many leases as they may
 	Busy     // more leases on their way to the disk than the service takes

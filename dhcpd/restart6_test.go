@@ -121,6 +121,29 @@ func TestAReplyIsNotSentWhoseLeaseWasTakenBackMeanwhile(t *testing.T) {
 	}
 }
 
+// The disk stands still while a client moves, its former address ends and goes to
+// another, and the client renews.
+func TestAMoveDoesNotTakeTheFormerAddressFromItsNextClient(t *testing.T) {
+	w := newWorld6(t, pool6(1))
+	c, d := client6(1), client6(2)
+	w.bind6(c)
+	former := c.Leases[0].Prefix
+	must(t, w.srv6.Reserve(dhcpd.Reservation6{MAC: mac(1), IP: addr6(0x50)}))
+	w.clock.Advance(6 * time.Hour)
+	moved := w.serve6(c.Renew(), from6{})
+	w.clock.Advance(6 * time.Hour)
+	bound := w.serve6(w.take(d, w.serve6(d.Solicit(), from6{}).replies[0]), from6{})
+	again := w.serve6(c.Renew(), from6{})
+	w.svc.Commit()
+	if len(moved.replies) != 1 || len(bound.replies) != 1 || len(again.replies) != 1 || w.gift(bound.replies[0]) != former {
+		t.Fatalf("%d, %d and %d replies, gave %v", len(moved.replies), len(bound.replies), len(again.replies), bound.replies[0].gives())
+	}
+	got := leases6(t, w.store.Under, 100)
+	if len(got) != 2 || got[0].IP != addr6(0x50) || got[1].IP != former.Addr() || got[1].ClientID != string(d.ID()) {
+		t.Errorf("stored %+v, want both", got)
+	}
+}
+
 func TestLeasesOfIPv6SurviveARestart(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "leases.db")
 	store := openBolt(t, path)
@@ -257,7 +280,9 @@ func TestAReconfigurationKeepsTheLeasesAndMovesWhoMustMove(t *testing.T) {
 	if got := r.says()[1]; got != "PD 1 "+had[1].Prefix.String()+" gone NoPrefixAvail" {
 		t.Errorf("says %q", got)
 	}
-	// Told so, it has the prefix no more, and others get parts of it.
+	// Once it shows that it knows others get parts of the prefix.
+	w.says(d.Solicit(), from6{}, "PD 1 NoPrefixAvail")
+	w.take(c, w.must6(reply6Type, c.Renew(), from6{}))
 	if _, r := w.bind6(d); !had[1].Prefix.Overlaps(w.gift(r)) || w.gift(r).Bits() != 60 {
 		t.Errorf("gave %v", r.gives())
 	}

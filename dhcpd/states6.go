@@ -22,7 +22,7 @@ func (s *Server6) solicit(c *call6) Outcome {
 	for i := range c.m.ias {
 		r := s.assign(c, &c.m.ias[i])
 		if rapid && r.b != nil {
-			s.bind(c, r.b)
+			s.bind(c, &r)
 		}
 		c.ias = append(c.ias, r)
 	}
@@ -46,7 +46,7 @@ func (s *Server6) request(c *call6) Outcome {
 		}
 		r := s.assign(c, a)
 		if r.b != nil {
-			s.bind(c, r.b)
+			s.bind(c, &r)
 		}
 		c.ias = append(c.ias, r)
 	}
@@ -62,7 +62,7 @@ func (s *Server6) extend(c *call6) Outcome {
 	for i := range c.m.ias {
 		r := s.prolong(c, &c.m.ias[i])
 		if r.b != nil {
-			s.bind(c, r.b)
+			s.bind(c, &r)
 		}
 		c.ias = append(c.ias, r)
 	}
@@ -260,16 +260,24 @@ func (s *Server6) ready(c *call6) Outcome {
 	return s.svc.room()
 }
 
-// bind makes the lease the client's; the REPLY leaves when it is durable.
-func (s *Server6) bind(c *call6, b *binding6) {
+// bind makes the lease the client's; the REPLY leaves when it is durable. What the
+// client had before stays its own until it shows that it knows of the new one, or
+// until the lease ends: it may not hear this REPLY.
+func (s *Server6) bind(c *call6, r *iaReply) {
+	b := r.b
 	p := part6{bound: true, key: b.key, kind: EventBound}
 	if b.stored && b.durable == StateBound && b.durableUntil > c.now {
 		p.kind = EventRenewed
 	}
-	// A client that moves has its former address until the new one is durable,
-	// both in one transaction.
-	b.supersede(s.clients[b.key])
-	p.old, p.oldSeq = b.former, b.formerSeq
+	if f := b.former; !s.holds(f, b.key) {
+		b.former = nil
+	} else if c.knows(r.ia, f) {
+		s.end(c, f)
+		b.former = nil
+	}
+	if o := s.clients[b.key]; o != b && s.holds(o, b.key) {
+		b.former = o
+	}
 	if s.offers[b.key] == b {
 		delete(s.offers, b.key)
 	}
@@ -282,4 +290,16 @@ func (s *Server6) bind(c *call6, b *binding6) {
 	s.settle(b)
 	b.awaited++
 	c.add(s, p, b, Change{Segment: s.segment, Lease: s.leaseOf(b)})
+}
+
+// holds says that the client has a lease on the address, be it its present one or
+// a former one.
+func (s *Server6) holds(b *binding6, key string) bool {
+	return b != nil && b.state == StateBound && b.key == key && s.current(b)
+}
+
+// knows says that the client no longer believes to have what b is: it asks to
+// prolong all that it believes to have.
+func (c *call6) knows(a *ia, b *binding6) bool {
+	return (c.m.typ == dhcpv6.MessageTypeRenew || c.m.typ == dhcpv6.MessageTypeRebind) && !slices.Contains(a.items, b.prefix)
 }
