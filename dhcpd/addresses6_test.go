@@ -253,11 +253,17 @@ func TestAReservedAddressInUseBySomebodyElseIsToldAndWaitedFor(t *testing.T) {
 	if !w.happened(dhcpd.EventBlocked) {
 		t.Errorf("events %v", w.kinds())
 	}
-	// Its holder is moved when it renews, and the owner when that is done.
+	// Its holder is moved when it renews, and the owner once the holder shows that it
+	// has heard.
 	w.take(d, w.must6(reply6Type, d.Renew(), from6{}))
 	if len(d.Leases) != 1 || d.Leases[0].Prefix == one(addr6(0x1234)) {
 		t.Errorf("the holder has %v", d.Leases)
 	}
+	w.take(c, w.must6(reply6Type, c.Renew(), from6{}))
+	if c.Leases[0].Prefix == one(addr6(0x1234)) {
+		t.Error("the owner has the address while the holder may not know yet")
+	}
+	w.take(d, w.must6(reply6Type, d.Renew(), from6{}))
 	w.take(c, w.must6(reply6Type, c.Renew(), from6{}))
 	if len(c.Leases) != 1 || c.Leases[0].Prefix != one(addr6(0x1234)) {
 		t.Errorf("the owner has %v", c.Leases)

@@ -1,12 +1,13 @@
-// Package dhcpd is a DHCPv4 service (RFC 2131, RFC 2132) and a DHCPv6 service (RFC
-// 8415) for many segments that share nothing: equal subnets, MACs and addresses in two segments are as
-// independent as in two buildings.
+// Package dhcpd is a DHCPv4 service (RFC 2131, RFC 2132) and a DHCPv6 service
+// (RFC 8415) for many segments that share nothing: equal subnets, MACs and
+// addresses in two segments are as independent as in two buildings.
 //
 // A Service owns the lease store and the commit loop; a Server is one segment, a
-// Server6 the same for IPv6. Server.Serve turns a request into a reply without ever waiting: an OFFER, a
-// NAK or the answer to an INFORM is handed over at once, an ACK from the commit
-// loop, after the lease has reached the disk. The changes of all clients that
-// came in while the disk was busy, of either family, share one transaction.
+// Server6 the same for IPv6. Server.Serve turns a request into a reply without
+// ever waiting: an OFFER, a NAK or the answer to an INFORM is handed over at once,
+// an ACK from the commit loop, after the lease has reached the disk. The changes
+// of all clients that came in while the disk was busy, of either family, share one
+// transaction.
 //
 // The package knows messages, not frames: the caller takes the DHCP message
 // out of the packet and puts the reply into one. Reply says where it goes.
