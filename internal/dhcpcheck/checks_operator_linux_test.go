@@ -40,12 +40,13 @@ func operatorChecks() []check {
 			if b.discover() != nil {
 				fail("another client gets the address once it is free")
 			}
-			w.unreserve(h)
+			takes := w.unreserve(h)
 			for until := time.Now().Add(2 * time.Second); b.discover() == nil; {
 				if time.Now().After(until) {
 					fail("it is still kept when the reservation is gone")
 				}
 			}
+			done(takes)
 		}},
 		{line: 58, title: "The lease of a machine that is gone is taken back by the operator", in: pool(1), run: func(w *world) {
 			a, b := w.station(1), w.station(2)

@@ -172,13 +172,14 @@ func (r *dnsmasqRun) reserve(h host) {
 	r.awaitLog(before, "read "+file)
 }
 
-func (r *dnsmasqRun) unreserve(h host) {
+func (r *dnsmasqRun) unreserve(h host) (takes string) {
 	before := len(r.log())
 	if err := os.Remove(filepath.Join(r.hosts, h.mac.String())); err != nil {
 		fail("%v", err)
 	}
 	r.cmd.Process.Signal(syscall.SIGHUP)
 	r.awaitLog(before, "")
+	return "taken back by SIGHUP"
 }
 
 func (r *dnsmasqRun) free(netip.Addr) { cannot("not by itself: `dhcp_release` of dnsmasq-utils") }

@@ -215,11 +215,12 @@ func (r *keaRun) reserve(h host) {
 	r.reread()
 }
 
-func (r *keaRun) unreserve(host) {
+func (r *keaRun) unreserve(host) (takes string) {
 	main := r.main()
 	all := main["reservations"].(list)
 	main["reservations"] = all[:len(all)-1]
 	r.reread()
+	return "by reading the whole configuration again"
 }
 
 func (r *keaRun) main() object { return r.conf["subnet4"].(list)[0].(object) }

@@ -210,7 +210,11 @@ func (s *segment) reserve(h host) {
 	s.client("lease", "reserve", "--ip", h.ip.String(), "--mac", h.mac.String())
 }
 
-func (s *segment) unreserve(h host)  { s.client("lease", "release", "--ip", h.ip.String()) }
+func (s *segment) unreserve(h host) (takes string) {
+	s.free(h.ip)
+	return ""
+}
+
 func (s *segment) free(a netip.Addr) { s.client("lease", "release", "--ip", a.String()) }
 
 func (s *segment) flap() {

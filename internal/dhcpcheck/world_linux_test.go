@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net/netip"
+	"strings"
 	"time"
 )
 
@@ -14,8 +15,8 @@ const (
 	notOffered
 )
 
-// verdict is what became of a check; text says what happened instead, or why it
-// cannot be asked for.
+// verdict is what became of a check; text says what happened instead, why it
+// cannot be asked for, or what it takes.
 type verdict struct {
 	kind int
 	text string
@@ -25,7 +26,7 @@ type verdict struct {
 func (v verdict) String() string {
 	switch v.kind {
 	case passes:
-		return "✓"
+		return strings.TrimSpace("✓ " + v.text)
 	case fails:
 		return "✗ " + v.text
 	}
@@ -54,6 +55,9 @@ func fail(format string, args ...any) {
 	panic(judged{verdict{fails, fmt.Sprintf(format, args...)}})
 }
 
+// done ends a check that passes, with a word on what it takes.
+func done(what string) { panic(judged{verdict{passes, what}}) }
+
 func cannot(format string, args ...any) {
 	panic(judged{verdict{notOffered, fmt.Sprintf(format, args...)}})
 }
@@ -67,9 +71,10 @@ type instance interface {
 	// warned says that it has written of the address as of something to look at.
 	warned(netip.Addr) bool
 	// reserve keeps an address for a client while the server runs; unreserve
-	// undoes it; free takes a lease back. They call cannot where there is no way.
+	// undoes it, and says what the two take where it is not a command for one
+	// reservation; free takes a lease back. They call cannot where there is no way.
 	reserve(host)
-	unreserve(host)
+	unreserve(host) (takes string)
 	free(netip.Addr)
 	// flap takes the link down and up again.
 	flap()
