@@ -68,7 +68,7 @@ func (w *worker) handOver(s *Segment, vw *view, f *frame.Frame, by responder) {
 		r.req.Src, r.req.Dst = netip.AddrFrom16([16]byte(ip[8:])), netip.AddrFrom16([16]byte(ip[24:]))
 	}
 	if p := from.port; p != nil {
-		r.req.Port, r.req.MaxLeases = p.cfg.Name, p.cfg.MaxLeases
+		r.req.Port, r.req.MaxLeases = p.cfg.Name, p.limits.Load().leases
 	} else {
 		r.req.VTEP = f.Outer.Src
 	}
@@ -81,10 +81,11 @@ func (w *worker) handOver(s *Segment, vw *view, f *frame.Frame, by responder) {
 // the places: a segment of all, a port or peer of what its segment may have.
 func (w *worker) admitDHCP(s *Segment, from origin, by responder, msg []byte, source [6]byte) (*request, frame.Reason) {
 	if p := from.port; p != nil {
-		if p.cfg.DHCPCheckMAC && by.spoofed(msg, source) {
+		l := p.limits.Load()
+		if l.checkMAC && by.spoofed(msg, source) {
 			return nil, frame.DHCPSpoofed
 		}
-		if n := p.cfg.DHCPRate; n > 0 && !p.dhcp.take(w.v.cfg.Clock().Sub(w.v.start), n) {
+		if l.rate > 0 && !p.dhcp.take(w.v.cfg.Clock().Sub(w.v.start), l.rate) {
 			return nil, frame.DHCPRate
 		}
 	}

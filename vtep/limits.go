@@ -1,9 +1,37 @@
 package vtep
 
 import (
+	"fmt"
 	"sync/atomic"
 	"time"
+
+	"github.com/uvtep/uvtep/fdb"
 )
+
+// limits are what of a port's configuration changes while frames pass.
+type limits struct {
+	macs, leases, rate int // as in PortConfig
+	checkMAC           bool
+}
+
+func limitsOf(c PortConfig) *limits {
+	return &limits{macs: c.MaxMACs, leases: c.MaxLeases, rate: c.DHCPRate, checkMAC: c.DHCPCheckMAC}
+}
+
+// SetLimits gives the port that cfg names the limits of cfg: of MACs, of leases,
+// of DHCP messages, and whose they may be. Nothing else of the port changes, and
+// nobody loses what he has.
+func (s *Segment) SetLimits(cfg PortConfig) error {
+	s.v.mu.Lock()
+	defer s.v.mu.Unlock()
+	p := s.port(cfg.Name)
+	if p == nil {
+		return fmt.Errorf("segment %v: port %s %w", s.vni, cfg.Name, ErrNotFound)
+	}
+	p.limits.Store(limitsOf(cfg))
+	s.table.SetLimit(fdb.Local(p.id), cfg.MaxMACs)
+	return nil
+}
 
 // rate lets so many events a second through, and a second's worth at once. The
 // zero value lets none through; it is used by several workers.

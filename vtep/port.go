@@ -22,10 +22,11 @@ type Port struct {
 	queues  []tap.Queue
 	sources []*source // by worker; nil where a worker reads no queue of it
 	state   []portState
-	gone    atomic.Bool  // the device has vanished
-	told    atomic.Bool  // and that was logged
-	up      bool         // it came to be attached; under v.mu
-	offload tap.Offload  // that the device had when it was last looked at; the maintainer's
+	gone    atomic.Bool // the device has vanished
+	told    atomic.Bool // and that was logged
+	up      bool        // it came to be attached; under v.mu
+	offload tap.Offload // that the device had when it was last looked at; the maintainer's
+	limits  atomic.Pointer[limits]
 	dhcp    rate         // of DHCP messages that are taken
 	waiting atomic.Int32 // DHCP requests that the service has not taken yet
 }
@@ -63,6 +64,7 @@ func (s *Segment) AttachPort(cfg PortConfig) (*Port, error) {
 		vw.ports = append(vw.ports, nil)
 	}
 	p := &Port{seg: s, id: uint32(id), cfg: cfg, dev: cfg.Device, queues: cfg.Device.Queues()}
+	p.limits.Store(limitsOf(cfg))
 	p.state = make([]portState, s.v.cfg.Workers)
 	for i := range p.state {
 		p.state[i].out = make([]*frame.Frame, 0, frame.BatchLen)
@@ -227,8 +229,9 @@ func (s *Segment) Ports() []PortStats {
 
 // Stats describes the port as it is now.
 func (p *Port) Stats() PortStats {
-	st := PortStats{ID: p.id, Name: p.cfg.Name, Kind: "tap", State: "up", Queues: len(p.queues), Isolated: p.cfg.Isolated, MaxMACs: p.cfg.MaxMACs, Offload: p.dev.Offload().Names(),
-		MaxLeases: p.cfg.MaxLeases, DHCPRate: p.cfg.DHCPRate, DHCPCheckMAC: p.cfg.DHCPCheckMAC}
+	l := p.limits.Load()
+	st := PortStats{ID: p.id, Name: p.cfg.Name, Kind: "tap", State: "up", Queues: len(p.queues), Isolated: p.cfg.Isolated, MaxMACs: l.macs, Offload: p.dev.Offload().Names(),
+		MaxLeases: l.leases, DHCPRate: l.rate, DHCPCheckMAC: l.checkMAC}
 	if p.gone.Load() {
 		st.State = "down"
 	}

@@ -96,10 +96,41 @@ func portsOf(c *config.Config) map[string]placed {
 	return all
 }
 
-// portChanges are the ports that a new configuration takes away and those that
-// it brings, each in a fixed order, and those added while running that stay.
-func (d *server) portChanges(next *config.Config) (goes, comes, stay []placed) {
-	have, want := d.listed(), portsOf(next)
+// limitless is a port without what can change while it is attached.
+func (q placed) limitless() placed {
+	q.port.MaxMACs, q.port.MaxLeases, q.port.DHCPRate, q.port.DHCPCheckMAC = 0, 0, 0, false
+	return q
+}
+
+// limitChanges are the ports of which nothing but limits differ, before and
+// after.
+func limitChanges(have, want map[string]placed) (was, now []placed) {
+	for _, q := range inOrder(have) {
+		if n, ok := want[q.port.TAP]; ok && !reflect.DeepEqual(q, n) && reflect.DeepEqual(q.limitless(), n.limitless()) {
+			was, now = append(was, q), append(now, n)
+		}
+	}
+	return was, now
+}
+
+// setLimits changes the limits of a port, if it is there.
+func (d *server) setLimits(t *transaction, was, now placed) error {
+	seg, err := d.segment(encap.VNI(now.vni))
+	if err != nil {
+		return err
+	}
+	err = seg.SetLimits(portConfig(now.port))
+	if errors.Is(err, vtep.ErrNotFound) {
+		return nil
+	}
+	t.did(func() error { return seg.SetLimits(portConfig(was.port)) })
+	return err
+}
+
+// portChanges are the ports that a configuration has and those that the next one
+// has, and those added while running that stay, which both have.
+func (d *server) portChanges(next *config.Config) (have, want map[string]placed, stay []placed) {
+	have, want = d.listed(), portsOf(next)
 	segments := map[uint32]bool{}
 	for _, s := range next.Segments {
 		segments[s.VNI] = true
@@ -111,12 +142,15 @@ func (d *server) portChanges(next *config.Config) (goes, comes, stay []placed) {
 			want[q.port.TAP] = q
 		}
 	}
-	return missingIn(have, want), missingIn(want, have), stay
+	return have, want, stay
 }
 
-// missingIn are the ports of a that b does not have just so.
+// missingIn are the ports of a that b does not have just so, limits aside.
 func missingIn(a, b map[string]placed) []placed {
-	return slices.DeleteFunc(inOrder(a), func(q placed) bool { return reflect.DeepEqual(b[q.port.TAP], q) })
+	return slices.DeleteFunc(inOrder(a), func(q placed) bool {
+		o, ok := b[q.port.TAP]
+		return ok && reflect.DeepEqual(o.limitless(), q.limitless())
+	})
 }
 
 // inOrder are ports by segment and name.

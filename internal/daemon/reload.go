@@ -93,8 +93,8 @@ func (d *server) restore() []string {
 // to the other; a segment that goes is kept, empty, until nothing can fail any
 // more.
 func (d *server) apply(t *transaction, diff config.Changes, next *config.Config) ([]placed, error) {
-	goes, comes, stay := d.portChanges(next)
-	for _, q := range goes {
+	have, want, stay := d.portChanges(next)
+	for _, q := range missingIn(have, want) {
 		if err := d.detach(t, q); err != nil {
 			return nil, err
 		}
@@ -109,8 +109,14 @@ func (d *server) apply(t *transaction, diff config.Changes, next *config.Config)
 			return nil, err
 		}
 	}
-	for _, q := range comes {
+	for _, q := range missingIn(want, have) {
 		if err := d.attach(t, q); err != nil {
+			return nil, err
+		}
+	}
+	was, now := limitChanges(have, want)
+	for i := range was {
+		if err := d.setLimits(t, was[i], now[i]); err != nil {
 			return nil, err
 		}
 	}

@@ -50,7 +50,7 @@ func (d *instance) state(t *testing.T) string {
 	}
 	var ports []string
 	for _, p := range must(d.Ports(t.Context(), 0))(t) {
-		ports = append(ports, fmt.Sprint(p.VNI, p.Name, p.State, p.Isolated))
+		ports = append(ports, fmt.Sprint(p.VNI, p.Name, p.State, p.Isolated, p.MaxLeases, p.DHCPRate, p.CheckMAC))
 	}
 	slices.Sort(ports)
 	note(ports)
@@ -87,13 +87,16 @@ const before = `segments:
     fdb: [{mac: "02:00:00:00:00:99", dst: 10.9.0.4}, {mac: "02:00:00:00:00:98", port: tap1}]
     ports: [{tap: tap1}, {tap: tap2}, {tap: tap3, isolated: true}]
     dhcp: 192.168.100.0/24
+    dhcp6: "2001:db8:100::/64"
+    ra: true
   - vni: 200
     group: 239.1.1.2
     ports: [{tap: tap4}]
+    dhcp6: "2001:db8:200::/64"
   - vni: 300
     ports: [{tap: tap5}, {tap: tap6}]
   - vni: 400
-    ports: [{tap: tap7}]
+    ports: [{tap: tap7, max_leases: 1, max_macs: 9}]
 `
 
 // after differs in everything that may, and hands names from one segment to
@@ -101,19 +104,23 @@ const before = `segments:
 const after = `segments:
   - vni: 100
     name: red
-    mtu: 1300
+    mtu: 1350
     peers: [10.9.0.3, 10.9.0.5]
     fdb: [{mac: "02:00:00:00:00:99", dst: 10.9.0.6}, {mac: "02:00:00:00:00:97", port: tap2}]
     ageing: 60s
     ports: [{tap: tap2}, {tap: tap3}, {tap: tap5}]
     dhcp: {subnet: 192.168.100.0/24, gateway: 192.168.100.1}
+    dhcp6: {subnet: "2001:db8:100::/64", dns: ["2001:db8:100::1"]}
+    ra: {interval: 1m}
   - vni: 200
     group: 239.1.1.3
     mtu: 1200
     ports: [{tap: tap4}, {tap: tap8}]
     dhcp: 192.168.200.0/24
   - vni: 400
-    ports: [{tap: tap7}]
+    ports: [{tap: tap7, dhcp_rate: 9, dhcp_check_mac: true, max_macs: 8}]
+    dhcp6: {subnet: "2001:db8:400::/64", ranges: []}
+    ra: true
   - vni: 500
     group: 239.1.1.4
     ports: [{tap: tap1, netns: away}, {tap: tap6}]
@@ -129,8 +136,9 @@ func TestAReloadAppliesEverythingThatDiffers(t *testing.T) {
 	if diff := cmp.Diff([]string{
 		"segment 300: removed",
 		"segment 500: added",
-		"segment 100: name, mtu, peers, limits, fdb, ports, dhcp",
-		"segment 200: mtu, group, ports, dhcp",
+		"segment 100: name, mtu, peers, limits, fdb, ports, dhcp, dhcp6, ra",
+		"segment 200: mtu, group, ports, dhcp, dhcp6",
+		"segment 400: ports, dhcp6, ra",
 	}, done.Changes); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
