@@ -6,7 +6,10 @@ import (
 	"net/netip"
 	"slices"
 	"testing"
+	"time"
 
+	"github.com/google/gopacket"
+	"github.com/google/gopacket/layers"
 	"github.com/insomniacslk/dhcp/dhcpv4"
 
 	"github.com/uvtep/uvtep/dhcpd"
@@ -188,4 +191,137 @@ func TestANetworkBootClientsMachineIDIsEchoed(t *testing.T) {
 			t.Errorf("%s with %x: option 97 is %x, want %x", tt.vendor, tt.id, r.opt[97], tt.want)
 		}
 	}
+}
+
+// bootpRequest is a message without option 53, as RFC 951 has it: 300 bytes, the
+// vendor area begins with the cookie or is empty.
+func bootpRequest(n int, vendor ...byte) []byte {
+	b := make([]byte, 300)
+	b[0], b[1], b[2] = 1, 1, 6
+	b[7] = byte(n)
+	copy(b[28:], mac(n))
+	copy(b[236:], vendor)
+	return b
+}
+
+// bootpReply parses an answer to BOOTP, whose vendor area has what there is.
+func bootpReply(t *testing.T, w *world, payload []byte, f from) (r *reply) {
+	t.Helper()
+	req := dhcpd.Request{Payload: payload, Src: netip.IPv4Unspecified(), Dst: broadcast, SrcMAC: [6]byte(payload[28:34]), Port: f.port, MaxLeases: f.max}
+	out := w.srv.Serve(&req, func(p dhcpd.Reply) {
+		p.Payload = slices.Clone(p.Payload)
+		r = &reply{Reply: p, opt: map[byte][]byte{}}
+		if err := r.dhcp.DecodeFromBytes(p.Payload, gopacket.NilDecodeFeedback); err != nil {
+			t.Fatal(err)
+		}
+		for _, o := range r.dhcp.Options {
+			if code := byte(o.Type); code != 0 && code != 255 {
+				r.order = append(r.order, code)
+				r.opt[code] = o.Data
+			}
+		}
+	})
+	if r == nil || out != dhcpd.Answered {
+		t.Fatalf("outcome %v, reply %v", out, r)
+	}
+	return r
+}
+
+func TestABOOTPClientIsAnsweredFromItsReservation(t *testing.T) {
+	w := newWorld(t, func(c *dhcpd.SegmentConfig) { c.BOOTP, c.NextServer, c.BootFile = true, addr(90), "kernel" }, relayed,
+		reserved(dhcpd.Reservation{MAC: mac(1), IP: addr(200), Hostname: "old1"}, dhcpd.Reservation{Port: "tap2", IP: addr(201)}))
+	magic := []byte{0x63, 0x82, 0x53, 0x63}
+	for name, vendor := range map[string][]byte{
+		"no vendor area":          nil,
+		"an empty one":            append(slices.Clone(magic), 255),
+		"one without an End":      magic,
+		"one with the BOOTP size": append(slices.Clone(magic), 57, 2, 5, 0, 255),
+	} {
+		r := bootpReply(t, w, bootpRequest(1, vendor...), from{})
+		if r.dhcp.Operation != layers.DHCPOpReply || r.yiaddr() != addr(200) || r.dhcp.Xid != 1 || len(r.Payload) < 300 {
+			t.Errorf("%s: op %d, yiaddr %s, number %d, %d bytes", name, r.dhcp.Operation, r.yiaddr(), r.dhcp.Xid, len(r.Payload))
+		}
+		// What BOOTP has, and nothing of DHCP's: no type, server, times, client id.
+		if want := []byte{1, 3, 6, 15, 26, 66, 67, 12}; !slices.Equal(r.order[:4], want[:4]) || slices.ContainsFunc(r.order, func(c byte) bool { return c >= 50 && c <= 61 }) {
+			t.Errorf("%s: options %v", name, r.order)
+		}
+		if file := string(bytes.TrimRight(r.dhcp.File, "\x00")); file != "kernel" || r.dhcp.NextServerIP.String() != addr(90).String() {
+			t.Errorf("%s: file %q at %s", name, file, r.dhcp.NextServerIP)
+		}
+		if want := "192.168.100.200:68 02:00:00:00:00:01"; r.sent() != want {
+			t.Errorf("%s: sent to %s, want %s", name, r.sent(), want)
+		}
+	}
+	if r := bootpReply(t, w, bootpRequest(2), from{port: "tap2"}); r.yiaddr() != addr(201) {
+		t.Errorf("by its port it got %s", r.yiaddr())
+	}
+	// There is no lease that could end, and the pool is not for it.
+	if l := w.srv.Leases(); len(l) != 2 || l[0].State != dhcpd.StateReserved {
+		t.Errorf("leases %+v", l)
+	}
+	w.clock.Advance(1000 * time.Hour)
+	if r := bootpReply(t, w, bootpRequest(1), from{}); r.yiaddr() != addr(200) {
+		t.Errorf("later it got %s", r.yiaddr())
+	}
+	w.silent(dhcpd.IgnoredUnknown, bootpRequest(9), from{})
+	if s := w.srv.Stats(); s.In[0] != 7 || s.Out[0] != 6 {
+		t.Errorf("%d requests, %d replies are counted, want 7 and 6", s.In[0], s.Out[0])
+	}
+}
+
+func TestABOOTPReplyIsNoLongerThanItsRequestUnlessTheClientTakesMore(t *testing.T) {
+	w := newWorld(t, func(c *dhcpd.SegmentConfig) {
+		c.BOOTP = true
+		c.Options = []dhcpd.Option{{Code: 200, Data: bytes.Repeat([]byte{7}, 100)}}
+	}, reserved(dhcpd.Reservation{MAC: mac(1), IP: addr(200)}))
+	magic := []byte{0x63, 0x82, 0x53, 0x63}
+	long := append(bootpRequest(1, magic...), make([]byte, 200)...)
+	for _, tt := range []struct {
+		msg     []byte
+		longest int
+		all     bool
+	}{
+		{bootpRequest(1, magic...), 300, false}, {long, 500, true},
+		{bootpRequest(1, append(slices.Clone(magic), 57, 2, 4, 0, 255)...), 1024, true},
+	} {
+		r := bootpReply(t, w, tt.msg, from{})
+		if len(r.Payload) > tt.longest || (r.opt[200] != nil) != tt.all || r.opt[1] == nil || r.opt[52] != nil {
+			t.Errorf("%d bytes were answered by %d with options %v, want at most %d", len(tt.msg), len(r.Payload), r.order, tt.longest)
+		}
+	}
+}
+
+func TestABOOTPClientBehindARelayIsAnsweredThroughIt(t *testing.T) {
+	there := netip.MustParseAddr("192.168.200.50")
+	w := newWorld(t, func(c *dhcpd.SegmentConfig) { c.BOOTP = true }, relayed, reserved(dhcpd.Reservation{MAC: mac(1), IP: there}))
+	msg := bootpRequest(1)
+	copy(msg[24:], relayIP.AsSlice())
+	r := bootpReply(t, w, msg, from{})
+	if want := "192.168.200.1:67 02:00:00:00:00:01"; r.yiaddr() != there || r.sent() != want {
+		t.Errorf("%s sent to %s, want %s", r.yiaddr(), r.sent(), want)
+	}
+}
+
+func TestBOOTPIsIgnoredUnlessItIsOnAndWhoeverHoldsTheAddressKeepsIt(t *testing.T) {
+	host := reserved(dhcpd.Reservation{MAC: mac(1), IP: addr(10)})
+	off := newWorld(t, host)
+	off.silent(dhcpd.IgnoredBOOTP, bootpRequest(1), from{})
+	off.silent(dhcpd.IgnoredBOOTP, bootpRequest(1, 0x63, 0x82, 0x53, 0x63, 255), from{})
+	w := newWorld(t, func(c *dhcpd.SegmentConfig) { c.BOOTP = true })
+	c := client(2)
+	w.bind(c)
+	if err := w.srv.Reserve(dhcpd.Reservation{MAC: mac(1), IP: c.IP}); err != nil {
+		t.Fatal(err)
+	}
+	w.silent(dhcpd.NoLease, bootpRequest(1), from{})
+	if !w.happened(dhcpd.EventBlocked) {
+		t.Errorf("events %v", w.kinds())
+	}
+	was := c.IP
+	w.askFrom(c.Release(), from{src: was, dst: serverIP})
+	if r := bootpReply(t, w, bootpRequest(1), from{}); r.yiaddr() != was {
+		t.Errorf("got %s", r.yiaddr())
+	}
+	// DHCP goes on beside it.
+	w.bind(c)
 }

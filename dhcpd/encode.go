@@ -25,7 +25,7 @@ type encoder struct {
 
 // what says which reply is built and for whom.
 type what struct {
-	typ    dhcpv4.MessageType
+	typ    dhcpv4.MessageType // 0: BOOTP, which has no options of DHCP
 	yiaddr uint32
 	ciaddr uint32
 	server [4]byte
@@ -43,7 +43,7 @@ type what struct {
 func encode(buf []byte, a *answer, w *what) []byte {
 	e := encoder{}
 	b := e.message(buf, a, w, false)
-	if !e.missed || w.typ == dhcpv4.MessageTypeNak {
+	if !e.missed || w.typ == dhcpv4.MessageTypeNak || w.typ == 0 {
 		return b
 	}
 	e = encoder{}
@@ -90,14 +90,16 @@ func (e *encoder) message(buf []byte, a *answer, w *what, overload bool) []byte 
 		e.file, e.sname = b[fileAt:fileAt:fileAt+fileLen], b[snameAt:snameAt:snameAt+snameLen]
 	}
 
-	e.put(optMessageType, []byte{byte(w.typ)})
-	e.put(optServerID, w.server[:])
+	if w.typ != 0 {
+		e.put(optMessageType, []byte{byte(w.typ)})
+		e.put(optServerID, w.server[:])
+	}
 	if w.lease != nil {
 		e.put(optLeaseTime, w.lease.lease[:])
 		e.put(optT1, w.lease.t1[:])
 		e.put(optT2, w.lease.t2[:])
 	}
-	if m.clientID != nil {
+	if m.clientID != nil && w.typ != 0 {
 		e.put(optClientID, m.clientID) // RFC 6842
 	}
 	if w.text != "" {

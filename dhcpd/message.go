@@ -90,6 +90,7 @@ type message struct {
 
 	hasRequested, hasServerID, hasSubnet, hasLink bool
 	rapid                                         bool // option 80
+	bootp                                         bool // no option 53 (RFC 951)
 	autoConf                                      bool // option 116
 
 	clientID []byte // option 61
@@ -107,13 +108,18 @@ type message struct {
 // fixed holds the pieces of the options whose size the RFC fixes.
 type fixed struct {
 	requested, overload, typ, serverID, maxSize, subnet []byte
+
+	open bool // the options field has no End
 }
 
-// parse reads a request and says Answered when it can be served, Malformed or
-// IgnoredBOOTP otherwise. It never keeps more than views of b.
+// parse reads a request and says Answered when it can be served, Malformed
+// otherwise. It never keeps more than views of b.
 func (m *message) parse(b []byte) Outcome {
-	if len(b) < headerLen || b[0] != opRequest || b[2] > 16 ||
-		binary.BigEndian.Uint32(b[cookieAt:]) != cookie {
+	if len(b) < headerLen || b[0] != opRequest || b[2] > 16 {
+		return Malformed
+	}
+	magic := binary.BigEndian.Uint32(b[cookieAt:])
+	if magic != cookie && magic != 0 { // 0: a BOOTP client without vendor information
 		return Malformed
 	}
 	*m = message{
@@ -130,7 +136,7 @@ func (m *message) parse(b []byte) Outcome {
 	// An option may be spread over the options field, then file, then sname,
 	// in this order (RFC 3396 section 5).
 	var f fixed
-	if !m.options(b[headerLen:], &f, true) {
+	if magic == cookie && !m.options(b[headerLen:], &f, true) {
 		return Malformed
 	}
 	if f.overload != nil {
@@ -144,12 +150,20 @@ func (m *message) parse(b []byte) Outcome {
 			return Malformed
 		}
 	}
+	if m.bootp = f.typ == nil; m.bootp {
+		// The client is sure to take what is as long as what it sent (RFC 1542
+		// section 2.1).
+		m.maxSize = ipUDPLen + max(minReply, len(b))
+	} else if f.open {
+		return Malformed
+	}
 	return m.settle(&f)
 }
 
-// options reads one field of options. The options field must have an End
-// (RFC 2131 section 4.1); the two BOOTP fields may simply end.
-func (m *message) options(b []byte, f *fixed, needEnd bool) bool {
+// options reads one field of options and says whether it could. The options
+// field of DHCP must have an End (RFC 2131 section 4.1); that of BOOTP and the
+// two BOOTP fields may simply end.
+func (m *message) options(b []byte, f *fixed, main bool) bool {
 	for i := 0; i < len(b); {
 		code := b[i]
 		i++
@@ -173,7 +187,7 @@ func (m *message) options(b []byte, f *fixed, needEnd bool) bool {
 		case optRequestedIP:
 			piece(&f.requested, data, 4)
 		case optOverload:
-			if needEnd { // an overload option in an overloaded field means nothing
+			if main { // an overload option in an overloaded field means nothing
 				piece(&f.overload, data, 1)
 			}
 		case optMessageType:
@@ -208,7 +222,8 @@ func (m *message) options(b []byte, f *fixed, needEnd bool) bool {
 			join(&m.machine, data)
 		}
 	}
-	return !needEnd
+	f.open = f.open || main
+	return true
 }
 
 // join appends one more instance of an option (RFC 3396).
@@ -231,13 +246,12 @@ func piece(dst *[]byte, data []byte, size int) {
 // settle turns the options of fixed size into values and checks what must hold
 // of every request.
 func (m *message) settle(f *fixed) Outcome {
-	if f.typ == nil {
-		return IgnoredBOOTP
+	if !m.bootp {
+		if len(f.typ) != 1 {
+			return Malformed
+		}
+		m.typ = dhcpv4.MessageType(f.typ[0])
 	}
-	if len(f.typ) != 1 {
-		return Malformed
-	}
-	m.typ = dhcpv4.MessageType(f.typ[0])
 	for _, a := range [...]struct {
 		data []byte
 		dst  *uint32

@@ -116,7 +116,7 @@ func (s *Server) handle(req *Request, reply func(Reply), wait bool) (Outcome, bo
 		return 0, false
 	}
 	if out == Answered {
-		if int(m.typ) < len(s.in) && !s.closed {
+		if int(m.typ) < len(s.in) && !s.closed && (!m.bootp || s.cfg.BOOTP) {
 			s.in[m.typ]++
 		}
 		out = s.serve(&sc.call)
@@ -138,6 +138,9 @@ func (s *Server) serve(c *call) Outcome {
 	if s.closed {
 		return Stopped
 	}
+	if c.m.bootp && !s.cfg.BOOTP {
+		return IgnoredBOOTP
+	}
 	s.expire(c.now)
 	if c.n = s.netFor(c.m); c.n == nil {
 		return IgnoredSubnet
@@ -151,6 +154,9 @@ func (s *Server) serve(c *call) Outcome {
 
 // dispatch does what the message type asks for.
 func (s *Server) dispatch(c *call) Outcome {
+	if c.m.bootp {
+		return s.bootp(c)
+	}
 	switch c.m.typ {
 	case dhcpv4.MessageTypeDiscover:
 		return s.discover(c)

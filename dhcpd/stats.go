@@ -71,7 +71,7 @@ func (s *Service) Stats() CommitStats {
 }
 
 // MessageTypes is the length of an array indexed by message type: of DHCPv4
-// (option 53), 1 (DISCOVER) to 8 (INFORM), or of DHCPv6, 1 (SOLICIT) to 11
+// (option 53), 1 (DISCOVER) to 8 (INFORM) and 0 for BOOTP, or of DHCPv6, 1 (SOLICIT) to 11
 // (INFORMATION-REQUEST).
 const MessageTypes = int(dhcpv6.MessageTypeInformationRequest) + 1
 
