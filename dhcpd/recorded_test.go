@@ -161,3 +161,33 @@ func serveRecorded(t *testing.T, w *world, cfg dhcpd.SegmentConfig, r recorded) 
 		}
 	}
 }
+
+func TestARecordedNetworkBootIsGivenItsFileByClass(t *testing.T) {
+	next := netip.MustParseAddr("192.168.100.5")
+	w := newWorld(t, func(c *dhcpd.SegmentConfig) {
+		c.Classes = []dhcpd.Class{
+			{Match: dhcpd.MatchUser, Value: "iPXE", NextServer: next, BootFile: "boot.ipxe"},
+			{Match: dhcpd.MatchArch, Arch: 0, NextServer: next, BootFile: "undionly.kpxe"},
+		}
+	})
+	var discover []byte
+	for _, r := range readRecorded(t, filepath.Join("testdata", "clients", "ipxe.txt")) {
+		if r.kind == "discover" {
+			discover = r.payload
+		}
+	}
+	const userClass = 77
+	firmware := edit(discover, func(m *dhcpv4.DHCPv4) {
+		m.Options.Del(dhcpv4.GenericOptionCode(userClass)) // as the firmware that loads iPXE
+		m.Options.Del(dhcpv4.GenericOptionCode(175))       // iPXE's own
+	})
+	for _, tc := range []struct {
+		file    string
+		message []byte
+	}{{"boot.ipxe", discover}, {"undionly.kpxe", firmware}} {
+		r := w.must(offer, tc.message)
+		if got := string(bytes.TrimRight(r.dhcp.File, "\x00")); got != tc.file || r.dhcp.NextServerIP.String() != next.String() {
+			t.Errorf("file %q from %v, want %q from %v", got, r.dhcp.NextServerIP, tc.file, next)
+		}
+	}
+}
