@@ -3,6 +3,11 @@ package dhcpcheck
 import (
 	"bytes"
 	"net/netip"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/uvtep/uvtep/internal/nettest"
 )
 
 // bootServer is where boot files are.
@@ -87,5 +92,62 @@ func loads(p *packet, file string) {
 	}
 	if !told {
 		fail("the server is %s", p.siaddr)
+	}
+}
+
+// The example of the document, as it stands there, boots what it says.
+func TestTheBootExampleOfTheDocsBootsEveryMachine(t *testing.T) {
+	if testing.Short() {
+		t.Skip("this starts a daemon")
+	}
+	nettest.Root(t)
+	text, err := os.ReadFile(document)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, after, _ := strings.Cut(string(text), "\n## Network boot\n")
+	_, after, _ = strings.Cut(after, "```yaml\n")
+	example, _, ok := strings.Cut(after, "```")
+	if !ok || !strings.Contains(example, "\n    dhcp:\n") {
+		t.Fatalf("%s has no example of network boot", document)
+	}
+	example = strings.Replace(example, "    dhcp:\n", "    dhcp:\n      server: "+serverIP.String()+"\n      probe: off\n", 1)
+	d := newDaemon(t, func(d *daemon) string {
+		return strings.Replace(example, "    dhcp:\n", "    ports: [{tap: "+tapOf(100)+", netns: "+d.guests.Name+"}]\n    dhcp:\n", 1)
+	})
+	w := &world{wire: openWire(t, d.guests, tapOf(100)), instance: &segment{d, 100}}
+	const ipxe = "\x04iPXE"
+	for i, m := range []struct {
+		vendor string
+		arch   byte
+		user   string
+		file   string
+	}{
+		{"PXEClient:Arch:00000:UNDI:002001", 0, "", "undionly.kpxe"},
+		{"PXEClient:Arch:00007:UNDI:003016", 7, "", "ipxe.efi"},
+		{"PXEClient:Arch:00009:UNDI:003016", 9, "", "ipxe.efi"},
+		{"PXEClient:Arch:00011:UNDI:003000", 11, "", "ipxe-arm64.efi"},
+		{"HTTPClient:Arch:00016:UNDI:003001", 16, "", "http://192.168.100.9/ipxe.efi"},
+		{"HTTPClient:Arch:00019:UNDI:003001", 19, "", "http://192.168.100.9/ipxe-arm64.efi"},
+		{"PXEClient:Arch:00000:UNDI:002001", 0, ipxe, "http://192.168.100.9/menu.ipxe"},
+		{"PXEClient:Arch:00011:UNDI:003000", 11, ipxe, "http://192.168.100.9/menu.ipxe"},
+	} {
+		v := try(func() {
+			if i == 0 {
+				w.meet()
+			}
+			var more []option
+			if m.user != "" {
+				more = append(more, optText(77, m.user))
+			}
+			p := w.station(byte(10+i)).boot(m.vendor, m.arch, more...)
+			loads(p, m.file)
+			if strings.HasPrefix(m.vendor, "HTTP") && string(p.get(60)) != "HTTPClient" {
+				fail("60 is %q", p.get(60)) // without it the firmware takes it for no answer
+			}
+		})
+		if v.kind != passes {
+			t.Errorf("%s, user class %q: %v", m.vendor, m.user, v)
+		}
 	}
 }

@@ -42,26 +42,35 @@ func newUvtep(t *testing.T, intents []*intent) *uvtep {
 	for i, in := range intents {
 		u.vnis[in] = 100 + 2*i
 	}
-	u.shared = newDaemon(t, u.vnis)
+	u.shared = newDaemon(t, segmentsOf(u.vnis))
 	return u
 }
 
-func newDaemon(t *testing.T, vnis map[*intent]int) *daemon {
+// segmentsOf writes intents as segments.
+func segmentsOf(vnis map[*intent]int) func(*daemon) string {
+	return func(d *daemon) string {
+		var b strings.Builder
+		b.WriteString("segments:\n")
+		for in, vni := range vnis {
+			d.segment(&b, in, vni)
+			if in.tenants {
+				d.segment(&b, in, vni+1)
+			}
+		}
+		return b.String()
+	}
+}
+
+// newDaemon starts a daemon with the segments that are written for it.
+func newDaemon(t *testing.T, segments func(*daemon) string) *daemon {
 	t.Helper()
 	d := &daemon{dir: t.TempDir(), guests: nettest.New(t, "guests")}
 	d.guests.Sysctl("net/ipv6/conf/default/disable_ipv6", "1")
 	d.process = process{t: t, ns: nettest.New(t, "uvtep"), ready: "msg=ready", reason: "uvtep.yaml:"}
 	d.ns.Exec("ip", "addr", "add", "10.9.0.1/32", "dev", "lo")
-	var b strings.Builder
-	fmt.Fprintf(&b, "underlay: {local: 10.9.0.1}\nstate: %s/state\napi: {socket: %s, http: \"\"}\nsegments:\n", d.dir, d.socket())
-	for in, vni := range vnis {
-		d.segment(&b, in, vni)
-		if in.tenants {
-			d.segment(&b, in, vni+1)
-		}
-	}
+	text := fmt.Sprintf("underlay: {local: 10.9.0.1}\nstate: %s/state\napi: {socket: %s, http: \"\"}\n%s", d.dir, d.socket(), segments(d))
 	file := filepath.Join(d.dir, "uvtep.yaml")
-	if err := os.WriteFile(file, []byte(b.String()), 0o644); err != nil {
+	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	d.command = func() *exec.Cmd { return exec.Command(program, "run", "-c", file) }
@@ -170,7 +179,7 @@ func (u *uvtep) start(t *testing.T, in *intent) *world {
 	d, vni := u.shared, u.vnis[in]
 	if vni == 0 {
 		vni = 100
-		d = newDaemon(t, map[*intent]int{in: vni})
+		d = newDaemon(t, segmentsOf(map[*intent]int{in: vni}))
 	}
 	w := &world{wire: openWire(t, d.guests, tapOf(vni)), instance: &segment{d, vni}}
 	if in.tenants {
