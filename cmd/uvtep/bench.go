@@ -24,7 +24,8 @@ func benchCommand(b observe.Build) *cobra.Command {
 		Use: "bench", Short: "Measure the fast path in memory, on one core", Args: cobra.NoArgs,
 		Long: `Measure the fast path in memory, on one core: its steps one by one, and the
 whole way of a frame through a VTEP that stands between null devices. It needs
-no rights. "uvtep bench e2e" measures end to end.`,
+no rights. "uvtep bench e2e" measures end to end, "uvtep bench dhcp"
+the DHCP server.`,
 		Example: "  uvtep bench --run 'look-up|port-to-tunnel' --for 3s",
 	}
 	each := c.Flags().Duration("for", time.Second, "how long each thing is measured")
@@ -54,7 +55,7 @@ no rights. "uvtep bench e2e" measures end to end.`,
 		}
 		return runBench(c.Context(), *each, which, func(one bench.Result) error { return bench.WriteRow(c.OutOrStdout(), one) })
 	}
-	c.AddCommand(benchE2ECommand(b))
+	c.AddCommand(benchE2ECommand(b), benchDHCPCommand(b))
 	return c
 }
 
