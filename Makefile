@@ -1,6 +1,6 @@
 GO ?= go
 
-.PHONY: all build demo test deps lint cross unit race bench bench-compare pgo dhcp-table clean
+.PHONY: all build demo test deps lint cross unit race fuzz bench bench-compare pgo dhcp-table clean
 
 all: build
 
@@ -37,7 +37,7 @@ race: ; $(GO) run ./internal/testreport "$(RACE)"
 TEST_NEEDS = ip:iproute2 ping:iputils-ping ethtool:ethtool gcc:build-essential \
   udhcpc:udhcpc dhclient:isc-dhcp-client dhcpcd:dhcpcd-base \
   /lib/systemd/systemd-networkd:systemd iperf3:iperf3 tshark:tshark \
-  ovs-vswitchd:openvswitch-switch
+  ovs-vswitchd:openvswitch-switch perfdhcp:kea-admin
 
 # Much of it lies where only root looks.
 deps test unit race: export PATH := $(PATH):/usr/sbin:/sbin
@@ -57,8 +57,16 @@ cross:
 	  CGO_ENABLED=0 GOOS=$${to%/*} GOARCH=$${to#*/} $(GO) vet ./... || exit; \
 	done
 
+# Every fuzz target of the tree for a while, one after the other: FUZZTIME=30s, and
+# FUZZ=Request for those that match. What fails is kept in testdata, where it is a
+# test from then on; what was found to be of use stays in Go's cache.
+FUZZTIME = 30s
+fuzz: export GOFLAGS := -pgo=off
+fuzz:
+	@.ci/fuzz "$(FUZZTIME)" "$(FUZZ)"
+
 # The fast path in memory, by its steps and as a whole: BENCH="--for 3s -j". End
-# to end, as root: bin/uvtep bench e2e.
+# to end, as root: bin/uvtep bench e2e; DHCP servers, as root: bin/uvtep bench dhcp.
 bench:
 	@$(GO) run ./cmd/uvtep bench $(BENCH)
 

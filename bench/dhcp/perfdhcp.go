@@ -124,7 +124,7 @@ const (
 	step       = 1.25
 	resolution = 0.06
 	lowestRate = 100
-	mostTrials = 12
+	mostTrials = 24
 	keptUp     = 0.95 // of the rate was begun, so that perfdhcp was not the limit
 )
 
@@ -160,7 +160,7 @@ func highest(trial func(rate float64) (Trial, error)) (best Trial, ok bool, err 
 		case low == 0 && rate <= lowestRate, high/low < 1+resolution:
 			return best, ok, nil
 		case low == 0:
-			rate /= step * step
+			rate /= 2
 		case math.IsInf(high, 1):
 			rate *= step
 		default:

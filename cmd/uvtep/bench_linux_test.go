@@ -39,6 +39,9 @@ func TestBenchRefusesWhatCannotBeMeasured(t *testing.T) {
 	uvtep(t, "bench", "e2e", "--systems", "kernel,netware").fails(t, 2, `"netware"`, "uvtep-offload-off")
 	uvtep(t, "bench", "e2e", "--modes", "wire,wire").fails(t, 2, "twice")
 	uvtep(t, "bench", "e2e", "here").fails(t, 2, "here")
+	uvtep(t, "bench", "dhcp", "--rounds", "-1").fails(t, 2, "-1 rounds")
+	uvtep(t, "bench", "dhcp", "--systems", "kea,netware").fails(t, 2, `"netware"`, "dnsmasq")
+	uvtep(t, "bench", "dhcp", "--time", "1500ms").fails(t, 2, "1.5s")
 }
 
 func TestBenchE2EWantsRoot(t *testing.T) {
