@@ -1,6 +1,7 @@
 package dhcp
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -88,6 +89,16 @@ func (r *Result) Table() string {
 		b.WriteString(".\n")
 	}
 	return b.String()
+}
+
+// Err is what could not be measured of a result.
+func (r *Result) Err() (err error) {
+	for _, s := range r.Systems {
+		if s.Missing != "" {
+			err = errors.Join(err, fmt.Errorf("%s: %s", s.Title, s.Missing))
+		}
+	}
+	return err
 }
 
 // number has three digits that count.

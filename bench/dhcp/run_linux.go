@@ -80,16 +80,6 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 	return r.result, nil
 }
 
-// Err is what could not be measured of a result.
-func (r *Result) Err() (err error) {
-	for _, s := range r.Systems {
-		if s.Missing != "" {
-			err = errors.Join(err, fmt.Errorf("%s: %s", s.Title, s.Missing))
-		}
-	}
-	return err
-}
-
 type run struct {
 	o         Options
 	generator string
