@@ -304,6 +304,23 @@ func TestAPortHasNoMoreLeasesOfIPv6ThanItMay(t *testing.T) {
 	if n := len(w.details(dhcpd.EventPortFull)); n != 2 {
 		t.Errorf("told %d times, want 2", n)
 	}
+	// Offers lapse, leases run out, a client moves over.
+	w.clock.Advance(dhcpd.DefaultOfferHold)
+	w.clock.Advance(13 * time.Hour)
+	w.must6(advertise6, client6(10).Solicit(), tap)
+	w.must6(advertise6, client6(11).Solicit(), tap)
+	if r := w.serve6(client6(12).Solicit(), tap); r.outcome != dhcpd.PortFull {
+		t.Errorf("outcome %v", r.outcome)
+	}
+	w.clock.Advance(dhcpd.DefaultOfferHold)
+	w.bind6From(client6(6), tap)
+	w.bind6From(client6(7), tap)
+	mover := client6(6)
+	mover.Server = c.Server
+	w.must6(reply6Type, mover.Renew(), from6{port: "tap9"})
+	w.must6(advertise6, client6(12).Solicit(), tap)
+	w.clock.Advance(dhcpd.DefaultOfferHold)
+	w.must6(reply6Type, mover.Renew(), tap)
 	// A restart knows the ports.
 	again := newWorld6On(t, w.clock, w.store.Under)
 	if r := again.serve6(client6(8).Solicit(), tap); r.outcome != dhcpd.PortFull {

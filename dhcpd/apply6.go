@@ -55,9 +55,10 @@ func (s *Server6) apply(cfg SegmentConfig6) error {
 	for p := range hosts.at {
 		lengths[p.Bits()] = true
 	}
-	moved := slices.Collect(maps.Values(s.all))
-	if same {
-		moved = moved[:0]
+	var moved []*binding6
+	if !same {
+		moved = slices.Collect(maps.Values(s.all))
+	} else {
 		for _, at := range []map[netip.Prefix]*host6{was, hosts.at} {
 			for p := range at {
 				if b := s.all[p]; b != nil && (was[p] == nil) != (hosts.at[p] == nil) {

@@ -383,6 +383,26 @@ func TestARenewalTellsWhatIsNoLongerTheClients(t *testing.T) {
 	}
 }
 
+// Section 18.2.10.1: what a REPLY is silent about the client keeps.
+func TestARequestTellsWhatIsNoLongerTheClients(t *testing.T) {
+	for name, rapid := range map[string]bool{"REQUEST": false, "SOLICIT": true} {
+		w := newWorld6(t, func(c *dhcpd.SegmentConfig6) { c.RapidCommit = rapid })
+		c := client6(1)
+		w.bind6(c)
+		had := c.Leases[0].Prefix.Addr().String()
+		must(t, w.srv6.Reserve(dhcpd.Reservation6{DUID: c.ID(), IP: addr6(0x50)}))
+		c.Rapid = rapid
+		if rapid {
+			w.says(c.Solicit(), from6{}, "NA 1 2001:db8:100::50 "+had+" gone")
+			continue
+		}
+		a := w.says(c.Solicit(), from6{}, "NA 1 2001:db8:100::50")
+		if r := w.says(w.take(c, a), from6{}, "NA 1 2001:db8:100::50 "+had+" gone"); r.MessageType != reply6Type {
+			t.Errorf("%s: %v", name, r.MessageType)
+		}
+	}
+}
+
 // Section 18.3.7.
 func TestAReleaseEndsTheLeaseAndIsConfirmed(t *testing.T) {
 	w := newWorld6(t)
