@@ -392,3 +392,35 @@ func TestOfTooManyOffersTheOldestGoFirst(t *testing.T) {
 		t.Errorf("%d offers last for ever", n)
 	}
 }
+
+func TestNoMoreEndedLeasesAreRememberedThanMatter(t *testing.T) {
+	w := newWorld6(t, func(c *dhcpd.SegmentConfig6) {
+		c.RapidCommit = true
+		c.Ranges[0].Last = addr6(0xffff_ffff)
+	})
+	const more = 50
+	for i := range dhcpd.MaxUnused + more {
+		c := client6(i % 65536)
+		c.Rapid = true
+		w.serve6With(c.Solicit(), from6{}, false)
+		if i == more-1 {
+			w.clock.Advance(time.Hour) // the first ones end first
+		}
+	}
+	w.svc.Commit()
+	if n := len(leases6(t, w.store.Under, 100)); n != dhcpd.MaxUnused+more {
+		t.Fatalf("%d leases stored", n)
+	}
+	w.clock.Advance(13 * time.Hour)
+	w.srv6.Stats()
+	w.svc.Commit()
+	left := leases6(t, w.store.Under, 100)
+	for _, l := range left {
+		if n := int(l.ClientID[8])<<8 | int(l.ClientID[9]); n < more {
+			t.Errorf("client %d, whose lease ended first, is remembered", n)
+		}
+	}
+	if len(left) != dhcpd.MaxUnused {
+		t.Errorf("%d ended leases are remembered, want %d", len(left), dhcpd.MaxUnused)
+	}
+}
