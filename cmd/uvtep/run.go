@@ -20,8 +20,9 @@ cleanly.
 At the configuration's api.http, ` + config.DefaultHTTP + ` unless it says otherwise, it serves to
 programs of this host, read-only:
   /metrics        for Prometheus
-  /v1/segments    and /v1/ports, /v1/fdb, /v1/peers, /v1/leases, /v1/drops and
-                  /v1/workers: the JSON of "uvtep show … -j"; ?vni=N of one segment
+  /v1/segments    and /v1/ports, /v1/fdb, /v1/peers, /v1/leases, /v1/dhcp, /v1/drops
+                  and /v1/workers: the JSON of "uvtep show … -j"; ?vni=N of one segment
+  /v1/events      the lines of "uvtep monitor", as server-sent events
   /openapi.json   a description of that API
 The control socket serves the whole of it, changes included:
   curl --unix-socket ` + config.DefaultSocket + ` http://uvtep/v1/segments`,
@@ -29,9 +30,10 @@ The control socket serves the whole of it, changes included:
 	path := configFlag(c)
 	socket := daemonSocketFlag(c)
 	verbose := verboseFlag(c)
+	move := c.Flags().Bool("move-damaged-leases", false, "move a lease store aside that cannot be read, and begin without leases")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		return daemon.Run(c.Context(), daemon.Options{
-			ConfigPath: *path, Socket: *socket, Logger: logger(c.ErrOrStderr(), *verbose), Build: b,
+			ConfigPath: *path, Socket: *socket, Logger: logger(c.ErrOrStderr(), *verbose), Build: b, MoveDamaged: *move,
 		})
 	}
 	return c

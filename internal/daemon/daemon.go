@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -68,6 +69,9 @@ func Run(ctx context.Context, o Options) error {
 	}
 	d := &server{opts: o, log: o.Logger, cfg: cfg}
 	err = d.start(ctx)
+	if o.ConfigPath != "" && !o.MoveDamaged && (errors.Is(err, dhcpd.ErrStoreDamaged) || errors.Is(err, errReservations)) {
+		err = fmt.Errorf("%w; uvtep run --move-damaged-leases does so", err)
+	}
 	if err == nil && ctx.Err() == nil {
 		err = d.run(ctx, hup)
 	}
@@ -89,10 +93,15 @@ func (d *server) start(ctx context.Context) error {
 		return err
 	}
 	var err error
+	d.leases = newLeaseStore(d.cfg.State)
+	if d.opts.MoveDamaged {
+		if err := d.moveDamaged(); err != nil {
+			return err
+		}
+	}
 	if err := d.reserved.load(d.cfg.State); err != nil {
 		return err
 	}
-	d.leases = newLeaseStore(d.cfg.State)
 	if d.dhcp, err = dhcpd.NewService(dhcpd.Config{Store: d.leases, Logger: d.log, Events: d.tellDHCP}); err != nil {
 		return err
 	}

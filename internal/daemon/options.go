@@ -20,8 +20,11 @@ type Options struct {
 	// SocketIfTaken is the control socket where another daemon answers on the
 	// default one; "" = that is an error.
 	SocketIfTaken string
-	Logger        *slog.Logger // nil = silence
-	Build         observe.Build
+	// MoveDamaged moves a lease store that cannot be read aside, and reservations
+	// likewise, and begins without; else that is an error.
+	MoveDamaged bool
+	Logger      *slog.Logger // nil = silence
+	Build       observe.Build
 
 	// OpenTAP and OpenUnderlay reach the operating system; nil means the real
 	// one.

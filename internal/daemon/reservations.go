@@ -83,9 +83,15 @@ type reservations struct {
 	all  []*reservation
 }
 
+// reservationsIn is the file of a state directory.
+func reservationsIn(dir string) string { return filepath.Join(dir, "reservations.json") }
+
+// errReservations is what a file is that cannot be read as reservations.
+var errReservations = errors.New("damaged, or of a newer version; move the file aside to begin without")
+
 // load reads the file, if there is one.
 func (s *reservations) load(dir string) error {
-	s.path = filepath.Join(dir, "reservations.json")
+	s.path = reservationsIn(dir)
 	text, err := os.ReadFile(s.path)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
 		return nil // a directory that cannot be made is told of once it is needed
@@ -103,7 +109,7 @@ func (s *reservations) load(dir string) error {
 		err = errors.New("no list of reservations, or more than that")
 	}
 	if err != nil {
-		return fmt.Errorf("reservations %s: damaged, or of a newer version; move the file aside to begin without (mv %s %s.damaged): %w", s.path, s.path, s.path, err)
+		return fmt.Errorf("reservations %s: %w (mv %s %s.damaged): %w", s.path, errReservations, s.path, s.path, err)
 	}
 	return nil
 }

@@ -13,13 +13,16 @@ func (c *collector) dhcp(put func(metric, float64, ...string)) error {
 	pool := gauge("dhcp_pool_addresses", "Addresses and prefixes that any client may get.", "vni", "family")
 	used := gauge("dhcp_pool_used_addresses", "Of those: bound, offered or declined.", "vni", "family")
 	ratio := gauge("dhcp_pool_utilization_ratio", "Share of the pool that is used; 0 where there is none.", "vni", "family")
-	leases := gauge("dhcp_leases", "DHCP leases by state; reserved is all that is, held or not.", "vni", "family", "state")
+	leases := gauge("dhcp_leases", "DHCP leases of both families by state; reserved is all that is, held or not.", "vni", "state")
+	addresses := gauge("dhcp_addresses", "Addresses and prefixes by state; reserved is all that is, held or not.", "vni", "family", "state")
 	received := counter("dhcp_messages_received_total", "DHCP messages taken, by type.", "vni", "family", "type")
 	sent := counter("dhcp_messages_sent_total", "DHCP messages sent, by type.", "vni", "family", "type")
 	requests := counter("dhcp_requests_total", "DHCP messages taken, by what became of them.", "vni", "family", "outcome")
 	probes := counter("dhcp_probes_total", "Addresses that the segment was asked about before they were offered.", "vni", "family")
 	conflicts := counter("dhcp_probe_conflicts_total", "Probed addresses that were in use by somebody without a lease.", "vni", "family")
 	skipped := counter("dhcp_probes_skipped_total", "Offers that went out unasked, as too many were waiting.", "vni", "family")
+	type key struct{ vni, state string }
+	sum := map[key]int{}
 	for _, s := range all {
 		vni := s.VNI.String()
 		put(pool, float64(s.Pool), vni, s.Family)
@@ -29,7 +32,8 @@ func (c *collector) dhcp(put func(metric, float64, ...string)) error {
 			name string
 			n    int
 		}{{"bound", s.Bound}, {"offered", s.Offered}, {"declined", s.Declined}, {"reserved", s.Reserved}} {
-			put(leases, float64(state.n), vni, s.Family, state.name)
+			put(addresses, float64(state.n), vni, s.Family, state.name)
+			sum[key{vni, state.name}] += state.n
 		}
 		for name, n := range s.Received {
 			put(received, float64(n), vni, s.Family, name)
@@ -43,6 +47,9 @@ func (c *collector) dhcp(put func(metric, float64, ...string)) error {
 		put(probes, float64(s.Probes), vni, s.Family)
 		put(conflicts, float64(s.ProbeConflicts), vni, s.Family)
 		put(skipped, float64(s.ProbesSkipped), vni, s.Family)
+	}
+	for k, n := range sum {
+		put(leases, float64(n), k.vni, k.state)
 	}
 	return err
 }
