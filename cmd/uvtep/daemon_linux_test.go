@@ -123,11 +123,12 @@ func TestEveryListIsATableAndAnArrayWithAllItsKeys(t *testing.T) {
 	h.write(empty)
 	h.run()
 	keys := map[string]string{
-		"segments": "vni name mtu group peers ports learning ageing_s macs dhcp",
-		"ports":    "vni name kind state queues offload rx_packets rx_bytes rx_dropped tx_packets tx_bytes tx_dropped",
+		"segments": "vni name mtu group peers ports learning ageing_s macs dhcp dhcp6 ra",
+		"ports":    "vni name kind state queues offload rx_packets rx_bytes rx_dropped tx_packets tx_bytes tx_dropped max_leases dhcp_rate dhcp_check_mac",
 		"fdb":      "vni mac ifname dst state age_s",
 		"peers":    "vni dst origin rx_packets rx_bytes tx_packets tx_bytes",
-		"leases":   "vni ip mac client_id hostname state expires",
+		"leases":   "vni ip mac client_id hostname state expires port vtep iaid length",
+		"dhcp":     "vni family subnet server pool used bound offered declined reserved received sent outcomes",
 		"drops":    "reason vni count",
 		"workers":  "id cpu rx_packets tx_packets batches",
 	}
@@ -159,7 +160,7 @@ func TestEveryListIsATableAndAnArrayWithAllItsKeys(t *testing.T) {
 		for _, row := range all {
 			for _, k := range strings.Fields(want) {
 				v, there := row[k]
-				if !there || v == nil && !slices.Contains([]string{"group", "dhcp", "ifname", "dst", "expires"}, k) {
+				if !there || v == nil && !slices.Contains([]string{"group", "dhcp", "dhcp6", "ifname", "dst", "expires", "port", "vtep", "iaid", "length"}, k) {
 					t.Errorf("show %s -j: %s is %v in %v", what, k, v, row)
 				}
 			}
@@ -179,7 +180,7 @@ func TestEveryListIsATableAndAnArrayWithAllItsKeys(t *testing.T) {
 	segments := h.show("segments")
 	if diff := cmp.Diff(map[string]any{
 		"vni": 200., "name": "vni200", "mtu": 1450., "group": nil, "peers": []any{}, "ports": []any{}, "learning": true,
-		"ageing_s": 300., "macs": 0., "dhcp": nil,
+		"ageing_s": 300., "macs": 0., "dhcp": nil, "dhcp6": nil, "ra": false,
 	}, segments[1]); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}

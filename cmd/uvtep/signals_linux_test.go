@@ -100,11 +100,15 @@ func TestAKilledDaemonStartsAgain(t *testing.T) {
 	h.write(fmt.Sprintf("segments: [{vni: 100, ports: [{tap: tapa, netns: %s, rename: eth0, mac: \"02:00:00:00:00:0a\"}, {tap: tap1}], dhcp: 192.168.100.0/24}]\n", g.Name))
 	p := h.run()
 	first := acquire(t, g, "a")
+	h.client("lease", "reserve", "--vni", "100", "--ip", "192.168.100.77", "--port", "tap1").ok(t)
 	p.signal(syscall.SIGKILL)
 	if p.end() == nil {
 		t.Error("it outlived SIGKILL")
 	}
 	h.run()
+	if all := h.show("leases"); len(all) != 2 || all[1]["ip"] != "192.168.100.77" || all[1]["state"] != "reserved" || all[1]["port"] != "tap1" {
+		t.Errorf("the leases are %v", all)
+	}
 	if again := acquire(t, g, "a"); again != first {
 		t.Errorf("the guest had %v and now has %v", first, again)
 	}
