@@ -82,6 +82,15 @@ func TestAnFQDNIsAnsweredByWhatWasDone(t *testing.T) {
 			t.Errorf("%s: %q, want %q", name, r.opt[81], tt.want)
 		}
 	}
+	// A client without a name gets that of its reservation.
+	named := reserved(dhcpd.Reservation{MAC: mac(1), Hostname: "web1"})
+	for request, want := range map[string]string{
+		"\x00\x00\x00": "\x08\xff\xffweb1.blue.example", "\x04\x00\x00": "\x0c\xff\xff\x04web1\x04blue\x07example\x00",
+	} {
+		if r := newWorld(t, named).must(offer, with(client(1).Discover(), 81, []byte(request)...)); string(r.opt[81]) != want {
+			t.Errorf("%q: %q, want %q", request, r.opt[81], want)
+		}
+	}
 	// Too short to be one.
 	if r := newWorld(t).must(offer, with(client(1).Discover(), 81, 0, 0)); r.opt[81] != nil {
 		t.Errorf("two bytes were answered by %x", r.opt[81])

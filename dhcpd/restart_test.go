@@ -111,6 +111,34 @@ func TestALeaseFromTheFutureLastsNoLongerThanItWasGivenFor(t *testing.T) {
 	}
 }
 
+func TestARestartWithTheClockSetNeitherEndsLeasesNorMakesThemLastForEver(t *testing.T) {
+	for _, step := range []time.Duration{-10 * 365 * 24 * time.Hour, -time.Hour, time.Hour, 10 * 365 * 24 * time.Hour} {
+		w := newWorld(t, pool(4))
+		c, d := client(1), client(2)
+		w.bind(c)
+		w.bind(d)
+		w.ask(d.Decline()) // an address that is left alone, too
+		w.clock.Step(step)
+		again := newWorldOn(t, w.clock, w.store.Under, pool(4))
+		// Whatever the clock says, nobody else gets it while there are others.
+		for i := range 2 {
+			e := client(10 + i)
+			e.IP = c.IP
+			if again.bind(e); e.IP == c.IP {
+				t.Errorf("step %s: another client got the address", step)
+			}
+		}
+		if r := again.mustFrom(ack, c.Renew(), from{src: c.IP, dst: serverIP}); r.leaseTime() != 12*time.Hour {
+			t.Errorf("step %s: renewed for %s", step, r.leaseTime())
+		}
+		// A client that is gone does not hold its address for ever.
+		w.clock.Advance(12 * time.Hour)
+		if l := again.srv.Leases(); len(l) != 0 {
+			t.Errorf("step %s: after twice the time there are %+v", step, l)
+		}
+	}
+}
+
 func TestARemovedSegmentKeepsItsLeases(t *testing.T) {
 	w := newWorld(t)
 	w.bind(client(1))
