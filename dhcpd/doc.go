@@ -5,7 +5,8 @@
 // A Service owns the lease store and the commit loop; a Server is one segment, a
 // Server6 the same for IPv6. Server.Serve turns a request into a reply without
 // ever waiting: an OFFER, a NAK or the answer to an INFORM is handed over at once,
-// an ACK from the commit loop, after the lease has reached the disk. The changes
+// an ACK from the commit loop, after the lease has reached the disk, and the OFFER
+// of an address that the segment is asked about once nobody claimed it. The changes
 // of all clients that came in while the disk was busy, of either family, share one
 // transaction.
 //

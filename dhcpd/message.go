@@ -86,6 +86,7 @@ type message struct {
 	serverID  uint32 // option 54
 	subnet    uint32 // option 118
 	link      uint32 // option 82, suboption 5 (RFC 3527)
+	override  uint32 // option 82, suboption 11: what a relay has the server call itself (RFC 5107); 0: nothing
 	maxSize   int    // option 57, at least 576
 
 	hasRequested, hasServerID, hasSubnet, hasLink bool
@@ -300,6 +301,10 @@ func (m *message) suboptions() {
 		case 5:
 			if len(data) == 4 {
 				m.link, m.hasLink = binary.BigEndian.Uint32(data), true
+			}
+		case 11:
+			if len(data) == 4 && m.giaddr != 0 {
+				m.override = binary.BigEndian.Uint32(data)
 			}
 		}
 	}

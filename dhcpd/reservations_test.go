@@ -1,6 +1,7 @@
 package dhcpd_test
 
 import (
+	"errors"
 	"net/netip"
 	"strings"
 	"testing"
@@ -147,4 +148,136 @@ func TestReservationsByNameConflictAsOthersDo(t *testing.T) {
 	if s := strings.Join(got, "\n"); s != want {
 		t.Errorf("faults\n%s\nwant\n%s", s, want)
 	}
+}
+
+func TestAReservationByClientIDHoldsOverAChangeOfHardware(t *testing.T) {
+	w := newWorld(t, reserved(dhcpd.Reservation{ClientID: []byte{0xff, 1, 2}, IP: addr(201)}))
+	c, d := client(1), client(2)
+	c.ClientID, d.ClientID = []byte{0xff, 1, 2}, []byte{0xff, 1, 2}
+	w.bind(c)
+	w.bind(d)
+	if c.IP != addr(201) || d.IP != addr(201) {
+		t.Errorf("got %s and %s, want %s", c.IP, d.IP, addr(201))
+	}
+	e := client(1)
+	if w.bind(e); e.IP == addr(201) {
+		t.Error("the MAC alone got the reservation of the client id")
+	}
+}
+
+func TestAReservationByPortIsForOneMachineAtATime(t *testing.T) {
+	w := newWorld(t, reserved(dhcpd.Reservation{Port: "tap7", IP: addr(202)}))
+	c, d := client(1), client(2)
+	if w.bindFrom(c, from{port: "tap7"}); c.IP != addr(202) {
+		t.Errorf("got %s, want %s", c.IP, addr(202))
+	}
+	if w.bindFrom(d, from{port: "tap7"}); d.IP == addr(202) {
+		t.Error("two machines on a port got one address")
+	}
+	if !w.happened(dhcpd.EventBlocked) {
+		t.Errorf("events %v, want blocked", w.kinds())
+	}
+	w.ask(c.Release())
+	d.IP = netip.Addr{}
+	if w.bindFrom(d, from{port: "tap7"}); d.IP != addr(202) {
+		t.Errorf("once it was free the other machine got %s", d.IP)
+	}
+	if w.bindFrom(c, from{port: "tap8"}); c.IP == addr(202) {
+		t.Error("a client on another port got the reservation")
+	}
+}
+
+func TestConflictingReservationsAreRefused(t *testing.T) {
+	w := newWorld(t, reserved(dhcpd.Reservation{MAC: mac(1), IP: addr(200)}))
+	for name, c := range map[string]struct {
+		r    dhcpd.Reservation
+		kind error
+		says string
+	}{
+		"the same address":      {dhcpd.Reservation{MAC: mac(2), IP: addr(200)}, dhcpd.ErrReserved, "reserve 192.168.100.200 for 02:00:00:00:00:02: 192.168.100.200 is reserved for 02:00:00:00:00:01 already"},
+		"the same client":       {dhcpd.Reservation{MAC: mac(1), IP: addr(201)}, dhcpd.ErrReserved, "192.168.100.200 is reserved for 02:00:00:00:00:01 already"},
+		"outside the subnet":    {dhcpd.Reservation{MAC: mac(2), IP: netip.MustParseAddr("10.0.0.1")}, dhcpd.ErrReservation, "10.0.0.1 is in none of the segment's subnets"},
+		"the server's address":  {dhcpd.Reservation{MAC: mac(2), IP: serverIP}, dhcpd.ErrReservation, "server's own"},
+		"the gateway's address": {dhcpd.Reservation{MAC: mac(2), IP: gatewayIP}, dhcpd.ErrReservation, "gateway's"},
+		"two names":             {dhcpd.Reservation{MAC: mac(2), Port: "tap0", IP: addr(201)}, dhcpd.ErrReservation, "names 2 clients"},
+		"nobody":                {dhcpd.Reservation{IP: addr(201)}, dhcpd.ErrReservation, "for nobody: names 0 clients"},
+		"a bad host name":       {dhcpd.Reservation{MAC: mac(2), IP: addr(201), Hostname: "bad name"}, dhcpd.ErrReservation, `"bad name" is not a host name`},
+	} {
+		if err := w.srv.Reserve(c.r); !errors.Is(err, c.kind) || !strings.Contains(err.Error(), c.says) || strings.Contains(err.Error(), "hosts[") {
+			t.Errorf("%s: %v, want %v that says %q", name, err, c.kind, c.says)
+		}
+	}
+}
+
+func TestAReservationGivesWayToTheConfigurationsAndComesBack(t *testing.T) {
+	w := newWorld(t)
+	live := dhcpd.Reservation{MAC: mac(1), IP: addr(240)}
+	if err := w.srv.Reserve(live); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		hosts []dhcpd.Reservation
+		want  netip.Addr // the client's
+	}{
+		{[]dhcpd.Reservation{live}, addr(240)},
+		{[]dhcpd.Reservation{{MAC: mac(1), IP: addr(241)}}, addr(241)},
+		{nil, addr(240)},
+	} {
+		cfg := blue()
+		cfg.Hosts = c.hosts
+		if err := w.srv.Reconfigure(cfg); err != nil {
+			t.Fatal(err)
+		}
+		if l := w.srv.Leases(); len(l) != 1 || l[0].IP != c.want || l[0].State != dhcpd.StateReserved {
+			t.Errorf("configured %+v: %+v, want %s", c.hosts, l, c.want)
+		}
+		// What it hides is in nobody's way.
+		if err := w.srv.Reserve(dhcpd.Reservation{MAC: mac(2), IP: addr(242)}); err != nil {
+			t.Error(err)
+		}
+		if err := w.srv.Unreserve(addr(242)); err != nil {
+			t.Error(err)
+		}
+		err := w.srv.Unreserve(c.want)
+		if c.hosts != nil && !errors.Is(err, dhcpd.ErrConfigured) || c.hosts == nil && err != nil {
+			t.Errorf("configured %+v: Unreserve: %v", c.hosts, err)
+		}
+	}
+	if l := w.srv.Leases(); len(l) != 0 {
+		t.Errorf("left over: %+v", l)
+	}
+}
+
+func TestAnAddressThatIsReservedForAnotherIsListedWithBoth(t *testing.T) {
+	w := newWorld(t)
+	c := client(1)
+	w.bind(c)
+	if err := w.srv.Reserve(dhcpd.Reservation{MAC: mac(2), IP: c.IP}); err != nil {
+		t.Fatal(err)
+	}
+	l := w.srv.Leases()
+	if len(l) != 2 || l[0].State != dhcpd.StateBound || l[0].CHAddr != string(mac(1)) ||
+		l[1].State != dhcpd.StateReserved || l[1].CHAddr != string(mac(2)) || l[1].IP != c.IP {
+		t.Errorf("%+v", l)
+	}
+	// Its own client is there once.
+	if err := errors.Join(w.srv.Unreserve(c.IP), w.srv.Reserve(dhcpd.Reservation{MAC: mac(1), IP: c.IP})); err != nil {
+		t.Fatal(err)
+	}
+	if l := w.srv.Leases(); len(l) != 1 || l[0].State != dhcpd.StateBound {
+		t.Errorf("%+v", l)
+	}
+}
+
+func TestAReservationIsAsGoodAsARecordAfterTheLeasesWereLost(t *testing.T) {
+	w := newWorld(t, reserved(dhcpd.Reservation{MAC: mac(1), IP: addr(200)}))
+	c := client(1)
+	c.IP = addr(200)
+	w.must(ack, c.Reboot())
+	w = newWorld(t, reserved(dhcpd.Reservation{MAC: mac(1), IP: addr(200)}))
+	c.IP = addr(200)
+	w.mustFrom(ack, c.Renew(), from{src: c.IP, dst: serverIP})
+	w = newWorld(t, reserved(dhcpd.Reservation{MAC: mac(1), IP: addr(200)}))
+	c.IP = addr(33)
+	w.must(nak, c.Reboot())
 }

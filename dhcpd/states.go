@@ -1,6 +1,7 @@
 package dhcpd
 
 import (
+	"cmp"
 	"net/netip"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
@@ -11,7 +12,7 @@ import (
 // discover answers a DISCOVER by an offer, or at once by a lease when the
 // client and the configuration want it so (RFC 4039).
 func (s *Server) discover(c *call) Outcome {
-	if c.m.hasServerID && c.m.serverID != s.ip {
+	if c.m.hasServerID && !s.named(c.m) {
 		return IgnoredOtherServer
 	}
 	if s.full(c) {
@@ -91,11 +92,18 @@ func (h *host) who() string {
 	return "nobody"
 }
 
+// named says that option 54 names this server: by its own address, or by the one
+// that the relay has it go by (RFC 5107), so that the client sends to the relay
+// what it would else send past it.
+func (s *Server) named(m *message) bool {
+	return m.serverID == s.ip || m.override != 0 && m.serverID == m.override
+}
+
 // request tells the client's state by what it filled in (RFC 2131 table 4).
 func (s *Server) request(c *call) Outcome {
 	switch m := c.m; {
 	case m.ciaddr != 0 && !m.hasRequested:
-		if m.hasServerID && m.serverID != s.ip {
+		if m.hasServerID && !s.named(m) {
 			return IgnoredOtherServer
 		}
 		return s.renewing(c)
@@ -111,7 +119,7 @@ func (s *Server) request(c *call) Outcome {
 func (s *Server) selecting(c *call) Outcome {
 	n, m := c.n, c.m
 	offer := n.offers[string(c.key)]
-	if m.serverID != s.ip {
+	if !s.named(m) {
 		if offer != nil {
 			s.lapse(n, offer)
 		}
@@ -210,7 +218,7 @@ func (s *Server) prolong(c *call, b *binding, want uint32) Outcome {
 // decline: the client found its address in use by somebody else.
 func (s *Server) decline(c *call) Outcome {
 	n, m := c.n, c.m
-	if !m.hasServerID || m.serverID != s.ip {
+	if !m.hasServerID || !s.named(m) {
 		return IgnoredOtherServer
 	}
 	b := n.byIP[m.requested]
@@ -245,7 +253,7 @@ func (s *Server) decline(c *call) Outcome {
 // release: the client gives its lease back. It is never answered.
 func (s *Server) release(c *call) Outcome {
 	n, m := c.n, c.m
-	if m.hasServerID && m.serverID != s.ip {
+	if m.hasServerID && !s.named(m) {
 		return IgnoredOtherServer
 	}
 	b := n.byIP[m.ciaddr]
@@ -270,7 +278,7 @@ func (s *Server) end(n *network, b *binding) {
 // 4.3.5). No lease is looked at or made.
 func (s *Server) inform(c *call) Outcome {
 	m := c.m
-	if m.hasServerID && m.serverID != s.ip {
+	if m.hasServerID && !s.named(m) {
 		return IgnoredOtherServer
 	}
 	// The answer goes to the address that the message gives: only to one that
@@ -377,7 +385,7 @@ func (s *Server) answer(c *call, b *binding, w *what) {
 		}
 		a.classify(s.classes, circuit)
 	}
-	w.server, w.domain, w.mtu = put4(s.ip), n.domain, n.mtu
+	w.server, w.domain, w.mtu = put4(cmp.Or(m.override, s.ip)), n.domain, n.mtu
 	c.buf = buffers.Get().(*buffer)
 	c.out.Payload = encode(c.buf[:], &a, w)
 	c.out.Src = s.cfg.Server
