@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -76,6 +77,8 @@ type crowd struct {
 	holders  map[netip.Addr]*member // who was told that an address is his
 	frame    []byte
 	room     [2048]byte
+	gone     []farewell
+	round    int // how often it listened
 	made     int
 	acks     int
 	releases int
@@ -90,6 +93,14 @@ type member struct {
 	holds netip.Addr // what it was told is its own
 	until time.Time
 	told  int // how often
+}
+
+// farewell is what somebody said who has left.
+type farewell struct {
+	m     *member
+	msg   []byte
+	from  netip.Addr
+	round int
 }
 
 // patience is how long a client waits for an answer before it asks again.
@@ -144,6 +155,13 @@ func (c *crowd) open() {
 	for _, m := range c.clients {
 		m.asked = time.Time{}
 	}
+	// Whoever left while the daemon died may not have been heard: without this
+	// the addresses would run out.
+	c.gone = slices.DeleteFunc(c.gone, func(f farewell) bool { return f.round+3 < c.round })
+	for _, f := range c.gone {
+		c.send(f.m, f.msg, f.from)
+	}
+	c.round++
 }
 
 func (c *crowd) close() { unix.Close(c.fd) }
@@ -187,14 +205,14 @@ func (c *crowd) release(m *member) {
 	delete(c.holders, m.holds)
 	from := m.holds
 	m.holds = netip.Addr{}
-	if m.Ack != nil {
-		c.send(m, m.Release(), from)
-	}
+	msg := m.Release()
+	c.send(m, msg, from)
 	m.asked = time.Time{}
 	if c.random.IntN(2) == 0 {
 		for i := range c.clients {
 			if c.clients[i] == m {
 				delete(c.byMAC, [6]byte(m.MAC))
+				c.gone = append(c.gone, farewell{m, msg, from, c.round})
 				c.clients[i] = c.member()
 			}
 		}
