@@ -126,11 +126,10 @@ func (s *Server) handle(req *Request, reply func(Reply), wait bool) (Outcome, bo
 	return out, true
 }
 
-// quick says that a request is an everyday one, and that none of the many leases
-// that there may be is about to end.
+// quick says that a request is not a DECLINE, each of which is logged, and that
+// none of the many leases that there may be is about to end.
 func (s *Server) quick(c *call) bool {
-	return (c.m.typ == dhcpv4.MessageTypeDiscover || c.m.typ == dhcpv4.MessageTypeRequest) &&
-		(len(s.expiry) == 0 || s.expiry[0].expires > c.now)
+	return c.m.typ != dhcpv4.MessageTypeDecline && (len(s.expiry) == 0 || s.expiry[0].expires > c.now)
 }
 
 // serve decides on a request; the lock is held.

@@ -111,11 +111,8 @@ func (v *VTEP) serve(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-v.called:
-			select {
-			case r := <-v.requests:
+			if v.decideNext() {
 				v.call() // there may be more
-				v.decide(r)
-			default:
 			}
 		case h := <-v.heard:
 			h.take()
@@ -132,22 +129,51 @@ func (v *VTEP) call() {
 }
 
 // decideSome decides on requests at the end of a worker's round. Most are decided
-// sooner than somebody else would be awake to do it; the others are left to serve.
+// sooner than somebody else would be awake to do it; the others are left to serve,
+// and with them all that came later, so that a client is heard in order.
 func (w *worker) decideSome() {
 	const most = 16
+	v := w.v
+	if len(v.requests) == 0 {
+		return
+	}
+	if !v.deciding.TryLock() {
+		v.call()
+		return
+	}
+	defer v.deciding.Unlock()
 	for range most {
+		if v.held != nil {
+			break
+		}
 		select {
-		case r := <-w.v.requests:
-			if !w.v.decideNow(r) {
-				w.v.requests <- r
-				w.v.call()
-				return
+		case r := <-v.requests:
+			if !v.decideNow(r) {
+				v.held = r
 			}
 		default:
 			return
 		}
 	}
-	w.v.call()
+	v.call()
+}
+
+// decideNext decides on the request whose turn it is, and reports whether there
+// was one.
+func (v *VTEP) decideNext() bool {
+	v.deciding.Lock()
+	defer v.deciding.Unlock()
+	r := v.held
+	v.held = nil
+	if r == nil {
+		select {
+		case r = <-v.requests:
+		default:
+			return false
+		}
+	}
+	v.decide(r)
+	return true
 }
 
 // decide lets the DHCP service take a request, whose place is then free again:

@@ -140,9 +140,8 @@ func (r *rig) turn() {
 			}
 			w.turn(ready)
 		}
-		for len(r.v.requests) > 0 {
+		for r.v.decideNext() {
 			busy = true
-			r.v.decide(<-r.v.requests)
 		}
 		for len(r.v.heard) > 0 {
 			busy = true

@@ -39,6 +39,8 @@ type VTEP struct {
 
 	requests, freeRequests chan *request // DHCP messages on their way to the service, and unused ones
 	called                 chan struct{} // holds a token when somebody has to look for requests
+	deciding               sync.Mutex    // held by who takes requests, one after the other
+	held                   *request      // was taken, and could not be decided on at once; comes first
 	heard                  chan heard    // what the services want to know
 
 	mu       sync.Mutex // changes of the set of segments, and of any segment
