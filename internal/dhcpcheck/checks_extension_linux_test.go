@@ -111,5 +111,17 @@ func extensionChecks() []check {
 				fail("%x", p.get(26))
 			}
 		}},
+		{line: 51, title: "BOOTP clients, from reservations", in: intent{bootp: true, hosts: []host{{mac: mac{2, 0, 0, 0, 1, 1}, ip: at(60)}}}, run: func(w *world) {
+			a := w.station(1)
+			m := a.message(0)
+			m.options = nil
+			p := a.ask(m)
+			switch {
+			case p == nil:
+				fail("silence")
+			case p.yiaddr != at(60) || p.has(53) || p.has(51):
+				fail("%v, options %v", p, p.codes())
+			}
+		}},
 	}
 }
