@@ -106,12 +106,17 @@ func maxSegments(mtu int) int {
 	return max(1, min(underlay.MaxTrain, underlay.MaxTrainLen/(mtu+frame.EthernetLen+encap.HeaderLen)))
 }
 
-// listen gives each queue to a worker. The queues of one port go to different
-// workers, and single queues of many ports are spread over them.
+// listen gives each queue to a worker. Where there is one for each, they go by
+// number, as those of the tunnel do: then a flow meets its answers at one worker.
+// Single queues of many ports are spread over the workers.
 func (p *Port) listen() error {
 	workers := p.seg.v.workers
+	first := 0
+	if len(p.queues) < len(workers) {
+		first = int(p.id) + int(p.seg.vni)
+	}
 	for i, q := range p.queues {
-		w := workers[(int(p.id)+int(p.seg.vni)+i)%len(workers)]
+		w := workers[(first+i)%len(workers)]
 		src := &source{r: q, port: p, worker: w}
 		if err := w.poll.add(src); err != nil {
 			return fmt.Errorf("port %s: %w", p.cfg.Name, err)

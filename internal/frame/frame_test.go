@@ -124,35 +124,6 @@ func TestParseAgreesWithGopacket(t *testing.T) {
 	}
 }
 
-func TestAFlowHasOneHashAndFlowsSpread(t *testing.T) {
-	const buckets = 16
-	var seen [buckets]int
-	for port := range 1600 {
-		ip := &layers.IPv4{Version: 4, TTL: 64, Protocol: layers.IPProtocolUDP, SrcIP: net.IP{10, 0, 0, 1}, DstIP: net.IP{10, 0, 0, 2}}
-		udp := &layers.UDP{SrcPort: layers.UDPPort(port + 1), DstPort: 53}
-		if err := udp.SetNetworkLayerForChecksum(ip); err != nil {
-			t.Fatal(err)
-		}
-		eth := &layers.Ethernet{DstMAC: net.HardwareAddr{2, 0, 0, 0, 0, 1}, SrcMAC: net.HardwareAddr{2, 0, 0, 0, 0, 2}, EthernetType: layers.EthernetTypeIPv4}
-		var first uint32
-		for n := range 3 {
-			f := load(t, build(t, eth, ip, udp, gopacket.Payload(make([]byte, n*17))))
-			f.Parse()
-			if n == 0 {
-				first = f.Info.Hash
-				seen[first%buckets]++
-			} else if f.Info.Hash != first {
-				t.Fatalf("port %d: hash %#x for %d bytes, %#x for none", port+1, f.Info.Hash, n*17, first)
-			}
-		}
-	}
-	for i, n := range seen {
-		if n < 50 || n > 150 {
-			t.Errorf("bucket %d of %d has %d of 1600 flows", i, buckets, n)
-		}
-	}
-}
-
 func TestAllFragmentsOfAPacketHaveOneHash(t *testing.T) {
 	eth := &layers.Ethernet{DstMAC: net.HardwareAddr{2, 0, 0, 0, 0, 1}, SrcMAC: net.HardwareAddr{2, 0, 0, 0, 0, 2}, EthernetType: layers.EthernetTypeIPv4}
 	first := load(t, build(t, eth, &layers.IPv4{Version: 4, TTL: 64, Flags: layers.IPv4MoreFragments, Protocol: layers.IPProtocolUDP, SrcIP: net.IP{10, 0, 0, 1}, DstIP: net.IP{10, 0, 0, 2}}, gopacket.Payload(make([]byte, 64))))

@@ -3,7 +3,6 @@ package frame
 import (
 	"encoding/binary"
 	"math"
-	"math/bits"
 )
 
 // EtherTypes that the switch looks at.
@@ -41,7 +40,7 @@ type Info struct {
 	TTL       uint8  // the IP header's TTL or hop limit
 	Fragment  bool   // part of a fragmented IP packet, the first included
 	Tagged    bool   // at least one 802.1Q or 802.1ad tag is in front
-	Hash      uint32 // of the flow: equal for all frames of one, fragments of one packet included
+	Hash      uint32 // of the flow: equal for all frames of one and of its answers, for all fragments of one packet
 }
 
 // Parse fills f.Info. It never looks beyond the frame and never fails for what
@@ -99,8 +98,7 @@ func (i *Info) parseIPv4(b []byte, at int) {
 	if frag&0x1fff == 0 {
 		i.setL4(at+n, total-n)
 	}
-	addrs := binary.BigEndian.Uint64(h[12:])
-	i.hash(addrs, 0, b)
+	i.hash(uint64(binary.BigEndian.Uint32(h[12:])), uint64(binary.BigEndian.Uint32(h[16:])), b)
 }
 
 func (i *Info) parseIPv6(b []byte, at int) {
@@ -153,8 +151,8 @@ func (i *Info) parseIPv6(b []byte, at int) {
 	if first {
 		i.setL4(at+off, 40+payload-off)
 	}
-	i.hash(binary.BigEndian.Uint64(h[8:])^bits.RotateLeft64(binary.BigEndian.Uint64(h[16:]), 32),
-		binary.BigEndian.Uint64(h[24:])^bits.RotateLeft64(binary.BigEndian.Uint64(h[32:]), 32), b)
+	i.hash(binary.BigEndian.Uint64(h[8:])*Golden^binary.BigEndian.Uint64(h[16:]),
+		binary.BigEndian.Uint64(h[24:])*Golden^binary.BigEndian.Uint64(h[32:]), b)
 }
 
 // setL4 keeps the transport header's offset if all of the header is there: n
@@ -171,31 +169,6 @@ func (i *Info) setL4(at, n int) {
 	if need > 0 && n >= need && at <= math.MaxUint16 {
 		i.L4 = uint16(at)
 	}
-}
-
-// hash mixes the addresses, the protocol and, where all fragments of a packet
-// have them, the ports.
-func (i *Info) hash(src, dst uint64, b []byte) {
-	ports := uint64(i.Proto)
-	if i.L4 != 0 && !i.Fragment && (i.Proto == ProtoTCP || i.Proto == ProtoUDP) {
-		ports |= uint64(binary.BigEndian.Uint32(b[i.L4:])) << 8
-	}
-	i.Hash = mix(src^0x9e3779b97f4a7c15, dst^ports*0xff51afd7ed558ccd)
-}
-
-// hashMACs is the flow of a frame whose network header says nothing: its
-// addresses and type.
-func (i *Info) hashMACs(b []byte) {
-	i.Hash = mix(binary.BigEndian.Uint64(b)^0x9e3779b97f4a7c15,
-		uint64(binary.BigEndian.Uint32(b[8:]))<<16|uint64(i.EtherType))
-}
-
-// mix is a multiply-fold: every bit of a and b reaches every bit of the result.
-func mix(a, b uint64) uint32 {
-	hi, lo := bits.Mul64(a^0xa0761d6478bd642f, b^0xe7037ed1a0b428db)
-	x := hi ^ lo
-	x *= 0x9fb21c651e98df25
-	return uint32(x >> 32)
 }
 
 // UDPPorts are the ports of a UDP header at Info.L4; the caller has checked

@@ -19,11 +19,15 @@ const (
 	WriteTSO
 	WriteUSO
 
-	// All is everything there is.
+	// Steering: of several queues a flow has one, which never changes. It is not
+	// asked for, and told by a device that has it.
+	Steering
+
+	// All is everything that can be asked for.
 	All = Checksum | ReadTSO | ReadUSO | WriteTSO | WriteUSO
 )
 
-var offloadNames = []string{"csum", "tso", "uso", "tcp-gro", "udp-gro"}
+var offloadNames = []string{"csum", "tso", "uso", "tcp-gro", "udp-gro", "steering"}
 
 // Names are the words for users, of those in the set.
 func (o Offload) Names() []string {

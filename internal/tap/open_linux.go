@@ -162,6 +162,10 @@ func (d *device) openQueues(n int, want Offload) error {
 	if err != nil {
 		return err
 	}
+	// Who may not steer, or whose kernel cannot, does without.
+	if len(d.fds) > 1 && d.steer() == nil {
+		have |= Steering
+	}
 	d.offload.Store(uint32(have))
 	return nil
 }
@@ -309,6 +313,9 @@ func (d *device) Close() error {
 	var err error
 	if d.found != nil && len(d.fds) > 0 {
 		_, off := setOffload(d.fds[0], 0)
+		if d.Offload()&Steering != 0 && off == nil {
+			off = d.setSteering(-1)
+		}
 		if d.header != 0 && off == nil {
 			off = unix.IoctlSetPointerInt(d.fds[0], unix.TUNSETVNETHDRSZ, d.header)
 		}

@@ -94,6 +94,11 @@ func (e *endpoint) open() error {
 		e.queues = append(e.queues, q)
 		e.ends = append(e.ends, q)
 	}
+	if len(e.queues) > 1 {
+		// A kernel that cannot spreads them as it likes: then a flow and its
+		// answers seldom meet at one worker, and that is all.
+		_ = e.spread()
+	}
 	if err := e.openSources(); err != nil {
 		return err
 	}

@@ -2,7 +2,6 @@ package underlay
 
 import (
 	"fmt"
-	"math/rand/v2"
 	"net/netip"
 
 	"golang.org/x/net/bpf"
@@ -141,37 +140,6 @@ func setBuffer(fd, force, plain, size int) {
 	}
 }
 
-// openSources opens the sockets that are sent from. Their ports are spread over
-// the range from a random start, so that two hosts seldom use the same ones.
-func (e *endpoint) openSources() error {
-	low, high := int(e.cfg.SourceLow), int(e.cfg.SourceHigh)
-	if low > high {
-		return fmt.Errorf("source ports %d-%d: the lowest is above the highest", low, high)
-	}
-	room := high - low + 1
-	want := min(e.cfg.Sources, room)
-	base, step := rand.IntN(room), room/want
-	for i := range want {
-		// A port that is taken gives way to the next one, up to where the
-		// following socket starts.
-		for k := range step {
-			fd, err := e.openSource(uint16(low + (base+i*step+k)%room))
-			if err == unix.EADDRINUSE {
-				continue
-			}
-			if err != nil {
-				return err
-			}
-			e.sources = append(e.sources, fd)
-			break
-		}
-	}
-	if len(e.sources) == 0 {
-		return fmt.Errorf("%w: all source ports %d-%d of %s are taken; widen the range", ErrPortInUse, low, high, e.cfg.Local)
-	}
-	return nil
-}
-
 // openSource opens one socket that is sent from and never heard: replies come
 // to the port that is listened on, and what comes here is dropped at once.
 func (e *endpoint) openSource(port uint16) (int, error) {
@@ -194,7 +162,12 @@ func (e *endpoint) openSource(port uint16) (int, error) {
 
 // dropAll makes a socket receive nothing.
 func dropAll(fd int) error {
-	prog, err := bpf.Assemble([]bpf.Instruction{bpf.RetConstant{Val: 0}})
+	return attach(fd, unix.SO_ATTACH_FILTER, []bpf.Instruction{bpf.RetConstant{Val: 0}})
+}
+
+// attach gives a socket a program, by an option that takes one.
+func attach(fd, by int, is []bpf.Instruction) error {
+	prog, err := bpf.Assemble(is)
 	if err != nil {
 		return err
 	}
@@ -202,8 +175,7 @@ func dropAll(fd int) error {
 	for i, p := range prog {
 		filter[i] = unix.SockFilter{Code: p.Op, Jt: p.Jt, Jf: p.Jf, K: p.K}
 	}
-	err = unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER,
-		&unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]})
+	err = unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, by, &unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]})
 	if err != nil {
 		return fmt.Errorf("attach a filter: %w", err)
 	}
