@@ -58,7 +58,9 @@ func (o Offload) String() string { return strings.Join(o.Names(), " ") }
 type Endpoint interface {
 	// Queues are as many as Config.Queues asked for. Packets are spread over
 	// them by the sender's address and source port, so that one flow stays on
-	// one queue; those of a multicast group all arrive at one queue.
+	// one queue: that of frame.QueueOf, as far as the kernel lets it, if the
+	// sender's is such an endpoint too and has the same range of source ports.
+	// Those of a multicast group all arrive at one queue.
 	Queues() []Queue
 	// Join subscribes to a multicast group; Leave undoes one Join. Its packets
 	// arrive at the queues like all others. A group joined twice is left when
@@ -113,7 +115,7 @@ type Packet struct {
 	Count   int    // how many datagrams there are; at least 1
 	TOS     uint8  // DSCP and ECN of the outer header
 	TTL     uint8  // 0 = Config.TTL
-	Entropy uint32 // hash of the inner flow: chooses the source port
+	Entropy uint32 // frame.Info.Hash of the inner flow: chooses the source port
 	Dst     *Remote
 	Sent    int          // after Write: how many datagrams were sent
 	Reason  frame.Reason // after Write: why the others were not
