@@ -44,7 +44,7 @@ func loaded(image []byte) *frame.Batch {
 }
 
 // encapsulating is what a frame costs on its way into the tunnel when it is
-// known where it goes: parse it, for the flow's hash, and write the header.
+// known where it goes: parse it, hash its flow, and write the header.
 func encapsulating(s Scenario) (*run, error) {
 	b := loaded(udp4(s.Frame))
 	return &run{do: func(n int) error {
@@ -53,7 +53,7 @@ func encapsulating(s Scenario) (*run, error) {
 			f := &b.Frames[i%frame.BatchLen]
 			f.Parse()
 			encap.PutHeader(f.Room(encap.HeaderLen), 100)
-			sum += f.Info.Hash + uint32(encap.OuterTOS(f.Info.TOS, -1))
+			sum += f.Hash() + uint32(encap.OuterTOS(f.Info.TOS, -1))
 		}
 		if sum == 0 && n > 0 {
 			return errParse // and the sum is needed

@@ -284,7 +284,7 @@ func (w *worker) gather(f *frame.Frame, dst *underlay.Remote, to *remote, p unde
 	if w.v.cfg.InheritTTL {
 		p.TTL = f.Info.TTL
 	}
-	p.TOS, p.Entropy, p.Dst = encap.OuterTOS(f.Info.TOS, dscp), f.Info.Hash, dst
+	p.TOS, p.Entropy, p.Dst = encap.OuterTOS(f.Info.TOS, dscp), f.Hash(), dst
 	w.packets = append(w.packets, p)
 	w.remotes = append(w.remotes, to)
 }

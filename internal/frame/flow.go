@@ -2,28 +2,32 @@ package frame
 
 import "encoding/binary"
 
-// The hash of a flow is the same on every host and in both directions, so that
-// all hosts come to the same queue for it, and its frames and their answers meet
-// there. Programs for the kernel compute it as well (internal/tap), so it takes
-// nothing that those lack.
-
-// Golden is 2^64 divided by the golden ratio, the factor that mixes.
+// Golden is 2^64 divided by the golden ratio, the factor by which Hash mixes.
 const Golden = 0x9e3779b97f4a7c15
 
-// hash mixes the addresses and, where all fragments of a packet have them, the
-// ports.
-func (i *Info) hash(src, dst uint64, b []byte) {
+// Hash tells flows apart. It is of the addresses and, where all fragments of a
+// packet have them, of the ports, or of the MACs where the network header says
+// nothing: equal for all frames of a flow, on every host and in both directions,
+// so that all hosts come to the same queue for it and its answers meet it there.
+// Programs for the kernel compute it as well (internal/tap), so it takes nothing
+// that those lack. The frame was parsed.
+func (f *Frame) Hash() uint32 {
+	b, i := f.Bytes(), &f.Info
+	var src, dst uint64
+	switch h := b[i.L3:]; {
+	case i.L3 != 0 && i.EtherType == TypeIPv4:
+		src, dst = uint64(binary.BigEndian.Uint32(h[12:])), uint64(binary.BigEndian.Uint32(h[16:]))
+	case i.L3 != 0 && i.EtherType == TypeIPv6:
+		src = binary.BigEndian.Uint64(h[8:])*Golden ^ binary.BigEndian.Uint64(h[16:])
+		dst = binary.BigEndian.Uint64(h[24:])*Golden ^ binary.BigEndian.Uint64(h[32:])
+	default:
+		src, dst = binary.BigEndian.Uint64(b[4:])&(1<<48-1), binary.BigEndian.Uint64(b)>>16
+	}
 	var ports uint32
 	if i.L4 != 0 && !i.Fragment && (i.Proto == ProtoTCP || i.Proto == ProtoUDP) {
 		ports = binary.BigEndian.Uint32(b[i.L4:])
 	}
-	i.Hash = both(end(src, uint64(ports>>16)), end(dst, uint64(ports&0xffff)))
-}
-
-// hashMACs is the flow of a frame whose network header says nothing: its
-// addresses.
-func (i *Info) hashMACs(b []byte) {
-	i.Hash = both(end(binary.BigEndian.Uint64(b[4:])&(1<<48-1), 0), end(binary.BigEndian.Uint64(b)>>16, 0))
+	return uint32((end(src, uint64(ports>>16)) + end(dst, uint64(ports&0xffff))) * Golden >> 32)
 }
 
 // end is one end of a flow. Addresses of more than 48 bits are folded.
@@ -32,8 +36,6 @@ func end(addr, port uint64) uint64 {
 	x := (addr<<16 ^ port) * Golden
 	return x ^ x>>32
 }
-
-func both(a, b uint64) uint32 { return uint32((a + b) * Golden >> 32) }
 
 // fewQueues is up to how many queues a flow's class alone says which it goes to.
 const fewQueues = 16

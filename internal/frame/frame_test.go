@@ -133,8 +133,8 @@ func TestAllFragmentsOfAPacketHaveOneHash(t *testing.T) {
 	if !first.Info.Fragment || !last.Info.Fragment || last.Info.L4 != 0 {
 		t.Errorf("fragments were not seen as such: %+v, %+v", first.Info, last.Info)
 	}
-	if first.Info.Hash != last.Info.Hash {
-		t.Errorf("hashes %#x and %#x", first.Info.Hash, last.Info.Hash)
+	if first.Hash() != last.Hash() {
+		t.Errorf("hashes %#x and %#x", first.Hash(), last.Hash())
 	}
 }
 

@@ -40,7 +40,6 @@ type Info struct {
 	TTL       uint8  // the IP header's TTL or hop limit
 	Fragment  bool   // part of a fragmented IP packet, the first included
 	Tagged    bool   // at least one 802.1Q or 802.1ad tag is in front
-	Hash      uint32 // of the flow: equal for all frames of one and of its answers, for all fragments of one packet
 }
 
 // Parse fills f.Info. It never looks beyond the frame and never fails for what
@@ -56,7 +55,6 @@ func (f *Frame) Parse() bool {
 	at := EthernetLen
 	for tags := 0; i.EtherType == TypeVLAN || i.EtherType == TypeQinQ; tags++ {
 		if tags == maxTags || len(b) < at+4 {
-			i.hashMACs(b)
 			return true
 		}
 		i.Tagged = true
@@ -72,23 +70,18 @@ func (f *Frame) Parse() bool {
 		if len(b) >= at+ARPLen {
 			i.L3 = uint16(at)
 		}
-		i.hashMACs(b)
-	default:
-		i.hashMACs(b)
 	}
 	return true
 }
 
 func (i *Info) parseIPv4(b []byte, at int) {
 	if len(b) < at+20 || b[at]>>4 != 4 {
-		i.hashMACs(b)
 		return
 	}
 	h := b[at:]
 	n := int(h[0]&15) * 4
 	total := int(binary.BigEndian.Uint16(h[2:]))
 	if n < 20 || len(h) < n || total < n || total > len(h) {
-		i.hashMACs(b)
 		return
 	}
 	i.L3 = uint16(at)
@@ -98,18 +91,15 @@ func (i *Info) parseIPv4(b []byte, at int) {
 	if frag&0x1fff == 0 {
 		i.setL4(at+n, total-n)
 	}
-	i.hash(uint64(binary.BigEndian.Uint32(h[12:])), uint64(binary.BigEndian.Uint32(h[16:])), b)
 }
 
 func (i *Info) parseIPv6(b []byte, at int) {
 	if len(b) < at+40 || b[at]>>4 != 6 {
-		i.hashMACs(b)
 		return
 	}
 	h := b[at:]
 	payload := int(binary.BigEndian.Uint16(h[4:]))
 	if 40+payload > len(h) {
-		i.hashMACs(b)
 		return
 	}
 	i.L3 = uint16(at)
@@ -151,8 +141,6 @@ func (i *Info) parseIPv6(b []byte, at int) {
 	if first {
 		i.setL4(at+off, 40+payload-off)
 	}
-	i.hash(binary.BigEndian.Uint64(h[8:])*Golden^binary.BigEndian.Uint64(h[16:]),
-		binary.BigEndian.Uint64(h[24:])*Golden^binary.BigEndian.Uint64(h[32:]), b)
 }
 
 // setL4 keeps the transport header's offset if all of the header is there: n

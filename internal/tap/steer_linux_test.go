@@ -85,7 +85,7 @@ func TestAFlowHasTheQueueOfItsHash(t *testing.T) {
 				if !f.Parse() {
 					t.Fatalf("%x", b)
 				}
-				want[string(b)] = frame.QueueOf(f.Info.Hash, queues)
+				want[string(b)] = frame.QueueOf(f.Hash(), queues)
 				k.send(t, "tap0", b)
 			}
 			batch := frame.NewBatch(400, 2048)

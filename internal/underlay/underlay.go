@@ -115,7 +115,7 @@ type Packet struct {
 	Count   int    // how many datagrams there are; at least 1
 	TOS     uint8  // DSCP and ECN of the outer header
 	TTL     uint8  // 0 = Config.TTL
-	Entropy uint32 // frame.Info.Hash of the inner flow: chooses the source port
+	Entropy uint32 // frame.Frame.Hash of the inner flow: chooses the source port
 	Dst     *Remote
 	Sent    int          // after Write: how many datagrams were sent
 	Reason  frame.Reason // after Write: why the others were not
