@@ -97,9 +97,11 @@ func (d *daemon) segment(b *strings.Builder, in *intent, vni int) {
 	line("      lease: %ds", in.seconds())
 	line("      authoritative: %t\n      subnet_selection: %t", in.authoritative, in.subnetSelection)
 	line("      rapid_commit: %t\n      bootp: %t", in.rapidCommit, in.bootp)
-	if !in.probe {
-		line("      probe: off")
+	probe := "off"
+	if in.probe {
+		probe = "2s" // longer than by default: the machine may have much else to do
 	}
+	line("      probe: %s", probe)
 	if len(in.routes) > 0 {
 		line("      routes:")
 	}

@@ -124,7 +124,7 @@ func (w *world) again() {
 // wrote waits for something to be in the log: a server writes it before it
 // answers, but it takes its time on the way here.
 func (w *world) wrote(is func() bool) bool {
-	for until := time.Now().Add(time.Second); !is(); time.Sleep(2 * time.Millisecond) {
+	for until := time.Now().Add(patience); !is(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(until) {
 			return false
 		}
