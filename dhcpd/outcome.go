@@ -53,8 +53,9 @@ const (
 	Pending
 	// Probing: the offer follows once nobody has claimed the address.
 	Probing
-	// Duplicate: the same request again while its lease is on the way to the
-	// disk; the one answer serves both.
+	// Duplicate: the client asks again while its lease is on the way to the disk
+	// or its offer waits for a probe; one answer serves both, and may be handed to
+	// either's reply.
 	Duplicate
 
 	Malformed // not a DHCP request that can be read, or one to be discarded (RFC 8415 section 16)

@@ -218,6 +218,24 @@ func TestARetransmittedDiscoverDoesNotBeginTheProbeAnew(t *testing.T) {
 	}
 }
 
+func TestAnOfferIsHeldWhileItsProbeTakesLongerThanOffersAreHeld(t *testing.T) {
+	w, _ := probed(t, func(c *dhcpd.SegmentConfig) { c.OfferHold = time.Second })
+	c := client(1)
+	r := w.serve(c.Discover(), from{})
+	w.clock.Advance(wait - time.Millisecond)
+	if l, _ := w.srv.Lookup(addr(10)); l.State != dhcpd.StateOffered {
+		t.Errorf("the address is %v", l.State)
+	}
+	w.clock.Advance(time.Millisecond)
+	w.srv.Probed()
+	msg, err := c.Receive(r.one(t, offer).Payload)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.clock.Advance(999 * time.Millisecond)
+	w.must(ack, msg)
+}
+
 func TestRapidCommitWaitsForTheProbe(t *testing.T) {
 	w, _ := probed(t, func(c *dhcpd.SegmentConfig) { c.RapidCommit = true })
 	c := client(1)

@@ -207,7 +207,7 @@ func (v *VTEP) decideBy(r *request, serve func(*dhcpd.Request, func(dhcpd.Reply)
 	}
 	seg.waiting.Add(-1)
 	from.wait(-1)
-	if out != dhcpd.Pending && out != dhcpd.Probing && !answered {
+	if out != dhcpd.Pending && out != dhcpd.Probing && out != dhcpd.Duplicate && !answered {
 		v.logDHCP("DHCP request without an answer", seg, from, by, r.req.Payload, "outcome", out)
 	}
 	if reason := dhcpReason(out); reason != frame.NotDropped && !answered && !r.passed {
