@@ -160,7 +160,7 @@ func (s *Server) due(now time.Duration) *probe {
 		if held {
 			s.unprobe(p.b)
 		}
-		if p.b == nil || held && s.current(p.b) {
+		if p.b == nil || held {
 			s.probes.queue = q
 			return p
 		}
