@@ -181,7 +181,8 @@ func exactlyOne(c *cobra.Command, names ...string) error {
 	case len(given) > 1:
 		return usagef("--%s and --%s exclude each other", given[0], given[1])
 	case len(given) == 0:
-		return usagef("--%s is needed", strings.Join(names, " or --"))
+		last := len(names) - 1
+		return usagef("--%s or --%s is needed", strings.Join(names[:last], ", --"), names[last])
 	}
 	return nil
 }

@@ -56,10 +56,11 @@ over restarts, until "uvtep lease release". A client of IPv4 is told by --mac,
 	require(c, "vni", "ip")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		owners := []string{"mac", "client-id", "duid", "port"}
-		if f := c.Flags(); !f.Changed("hostname") || slices.ContainsFunc(owners, f.Changed) {
-			if err := exactlyOne(c, owners...); err != nil {
-				return err
-			}
+		if f := c.Flags(); !slices.ContainsFunc(owners, f.Changed) {
+			owners = append(owners, "hostname") // which names who has no other name
+		}
+		if err := exactlyOne(c, owners...); err != nil {
+			return err
 		}
 		r := control.Reservation{ClientID: *id, DUID: *duid, Port: *port, Hostname: *hostname, Length: ip.length}
 		if c.Flags().Changed("mac") {

@@ -60,7 +60,7 @@ func TestTheCommandsOfTheREADMEDoWhatItSays(t *testing.T) {
 		"lease of 192.168.100.3 obtained from 192.168.100.1": 1,
 		"lease of 192.168.100.4 obtained from 192.168.100.1": 1, // the kernel's driver
 		"3 received, 0% packet loss":                         2,
-		"port tap100":                                        1,
+		"port tap100":                                        2, // show fdb, show leases
 		"msg=stopped":                                        2,
 	} {
 		if n := strings.Count(string(out), want); n != times {
