@@ -307,6 +307,22 @@ func TestAReconfigurationKeepsTheLeasesAndMovesWhoMustMove(t *testing.T) {
 	}
 }
 
+func TestAnotherLengthOfAsManyPrefixesIsAnotherDelegation(t *testing.T) {
+	w := newWorld6(t, func(c *dhcpd.SegmentConfig6) {
+		c.Delegations = []dhcpd.Delegation{{Prefix: prefix("2001:db8:200::/62"), Length: 64}}
+	})
+	c := client6(1)
+	c.PD = []uint32{1}
+	w.must6(advertise6, c.Solicit(), from6{})
+	w.clock.Advance(dhcpd.DefaultOfferHold)
+	must(t, w.srv6.Reconfigure(config6(func(c *dhcpd.SegmentConfig6) {
+		c.Delegations = []dhcpd.Delegation{{Prefix: prefix("2001:db8:200::/60"), Length: 62}}
+	})))
+	if got := w.gift(w.must6(advertise6, c.Solicit(), from6{})); got.Bits() != 62 {
+		t.Errorf("%s advertised, want a /62", got)
+	}
+}
+
 func TestReservationsOfIPv6ComeAndGoLive(t *testing.T) {
 	w := newWorld6(t, reserved6(dhcpd.Reservation6{MAC: mac(9), IP: addr6(0x99)}))
 	r := dhcpd.Reservation6{MAC: mac(1), IP: addr6(0x50), Prefix: prefix("2001:db8:200:700::/56"), Hostname: "db1"}
