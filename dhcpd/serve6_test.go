@@ -168,3 +168,46 @@ func BenchmarkRequest6(b *testing.B) {
 		b.Fatalf("%d REPLYs to %d requests", replies, i)
 	}
 }
+
+// TryServe is for a worker, which has frames to carry.
+func TestTryServeLeavesAloneWhatMayTakeItsTime(t *testing.T) {
+	w := newWorld6(t)
+	try := func(payload []byte) (replies int, done bool) {
+		_, done = w.srv6.TryServe(&dhcpd.Request{Payload: payload, Src: local6, Dst: servers6}, func(dhcpd.Reply) { replies++ })
+		return replies, done
+	}
+	c := client6(1)
+	if n, done := try(c.Solicit()); n != 1 || !done {
+		t.Errorf("%d replies, done %t", n, done)
+	}
+	w.clock.Advance(dhcpd.DefaultOfferHold) // an offer is about to lapse
+	if n, done := try(c.Solicit()); n != 0 || done {
+		t.Errorf("with leases to end: %d replies, done %t", n, done)
+	}
+	w.must6(advertise6, c.Solicit(), from6{})
+	if n, done := try(c.Solicit()); n != 1 || !done {
+		t.Errorf("%d replies, done %t", n, done)
+	}
+	// While somebody else is at work on the segment: events are told without the
+	// lock, replies too, so it takes a goroutine that asks all the time.
+	stop, busy := make(chan struct{}), make(chan bool)
+	go func() {
+		for {
+			select {
+			case <-stop:
+				busy <- true
+				return
+			default:
+				w.srv6.Leases()
+			}
+		}
+	}()
+	for range 10000 {
+		n, done := try(c.Solicit())
+		if done != (n == 1) {
+			t.Fatalf("%d replies, done %t", n, done)
+		}
+	}
+	close(stop)
+	<-busy
+}

@@ -57,7 +57,7 @@ type call6 struct {
 
 	key [5 + maxDUID]byte // room for keyOf
 
-	commits bool // what is given is the client\'s once it is durable, not only advertised
+	commits bool // what is given is the client's once it is durable, not only advertised
 
 	ias   []iaReply
 	taken []netip.Prefix // by identity associations of this message
@@ -85,21 +85,32 @@ var scratches6 = sync.Pool{New: func() any { return new(scratch6) }}
 // one to send back. Reply.Src is zero: any address of the service in the segment
 // will do, for a client on the link its link-local one.
 func (s *Server6) Serve(req *Request, reply func(Reply)) Outcome {
+	out, _ := s.handle(req, reply, true)
+	return out
+}
+
+// TryServe is Serve for who must not even wait for others that are at work on the
+// segment, as Server.TryServe is.
+func (s *Server6) TryServe(req *Request, reply func(Reply)) (out Outcome, done bool) {
+	return s.handle(req, reply, false)
+}
+
+func (s *Server6) handle(req *Request, reply func(Reply), wait bool) (Outcome, bool) {
 	sc := scratches6.Get().(*scratch6)
-	defer func() {
-		// Nothing of the request is kept.
-		clear(sc.ias)
-		sc.call6 = call6{ias: sc.ias[:0], taken: sc.taken[:0]}
-		sc.msg.reset()
-		scratches6.Put(sc)
-	}()
+	defer sc.done()
 	m := &sc.msg
 	valid := m.parse(req.Payload) && m.valid(req)
 	c := &sc.call6
-	c.m, c.req, c.reply, c.now = m, req, reply, s.svc.elapsed()
-	c.hw = m.hardware(sc.macs[:0], req.SrcMAC)
-
-	s.mu.Lock()
+	c.m, c.req, c.now = m, req, s.svc.elapsed()
+	c.reply, c.hw = reply, m.hardware(sc.macs[:0], req.SrcMAC)
+	if wait {
+		s.mu.Lock()
+	} else if !s.mu.TryLock() {
+		return 0, false
+	} else if len(s.expiry) > 0 && s.expiry[0].expires <= c.now {
+		s.mu.Unlock() // there may be many leases to end
+		return 0, false
+	}
 	out := Malformed
 	if valid {
 		out = s.serve(c)
@@ -109,7 +120,15 @@ func (s *Server6) Serve(req *Request, reply func(Reply)) Outcome {
 	if c.out.Payload != nil && out != Pending {
 		reply(c.out)
 	}
-	return out
+	return out, true
+}
+
+// done gives the scratch back; nothing of the request is kept.
+func (sc *scratch6) done() {
+	clear(sc.ias)
+	sc.call6 = call6{ias: sc.ias[:0], taken: sc.taken[:0]}
+	sc.msg.reset()
+	scratches6.Put(sc)
 }
 
 // valid says that a server may take the message at all (RFC 8415 section 16).

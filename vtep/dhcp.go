@@ -20,10 +20,11 @@ const (
 // responder is the DHCP service of a segment, for one family of addresses.
 type responder interface {
 	serve(*dhcpd.Request, func(dhcpd.Reply)) dhcpd.Outcome
-	compose(dhcpd.Reply) []byte              // a reply in a frame
-	forOther(msg []byte) bool                // it names another server; what cannot be read does not
-	spoofed(msg []byte, source [6]byte) bool // it came from no relay, and is about a client other than source
-	describe(msg []byte) []any               // for a log
+	tryServe(*dhcpd.Request, func(dhcpd.Reply)) (dhcpd.Outcome, bool) // serve, unless that takes waiting
+	compose(dhcpd.Reply) []byte                                       // a reply in a frame
+	forOther(msg []byte) bool                                         // it names another server; what cannot be read does not
+	spoofed(msg []byte, source [6]byte) bool                          // it came from no relay, and is about a client other than source
+	describe(msg []byte) []any                                        // for a log
 }
 
 // request is a DHCP message on its way from a worker to the service.
@@ -188,8 +189,7 @@ func (v *VTEP) decide(r *request) {
 // decideNow is decide for a worker, which cannot wait: it reports whether the
 // service was at leisure.
 func (v *VTEP) decideNow(r *request) bool {
-	v4, ok := r.by.(*service4)
-	return ok && !v.verbose() && v.decideBy(r, v4.server.TryServe) // to log may take its time
+	return !v.verbose() && v.decideBy(r, r.by.tryServe) // to log may take its time
 }
 
 func (v *VTEP) decideBy(r *request, serve func(*dhcpd.Request, func(dhcpd.Reply)) (dhcpd.Outcome, bool)) bool {

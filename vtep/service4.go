@@ -129,6 +129,10 @@ func (v4 *service4) serve(req *dhcpd.Request, reply func(dhcpd.Reply)) dhcpd.Out
 	return v4.server.Serve(req, reply)
 }
 
+func (v4 *service4) tryServe(req *dhcpd.Request, reply func(dhcpd.Reply)) (dhcpd.Outcome, bool) {
+	return v4.server.TryServe(req, reply)
+}
+
 func (v4 *service4) compose(r dhcpd.Reply) []byte {
 	src := netip.AddrPortFrom(netip.AddrFrom4(v4.ip), dhcpServerPort)
 	return composeUDP(fdb.MACOf(r.DstMAC[:]), v4.mac, src, netip.AddrPortFrom(r.Dst, r.DstPort), r.Payload)

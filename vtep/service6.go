@@ -197,6 +197,10 @@ func (v6 *service6) serve(req *dhcpd.Request, reply func(dhcpd.Reply)) dhcpd.Out
 	return v6.server.Serve(req, reply)
 }
 
+func (v6 *service6) tryServe(req *dhcpd.Request, reply func(dhcpd.Reply)) (dhcpd.Outcome, bool) {
+	return v6.server.TryServe(req, reply)
+}
+
 // compose has the service's address on the link as the source, or the server's
 // where a reply goes beyond it, to a relay.
 func (v6 *service6) compose(r dhcpd.Reply) []byte {
