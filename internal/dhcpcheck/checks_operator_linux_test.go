@@ -69,5 +69,13 @@ func operatorChecks() []check {
 			expect("RENEWING", ack, a.renew(a.ip))
 			w.station(2).bind()
 		}},
+		{line: 61, title: "Who comes from another server with an address that is reserved here keeps it", in: intent{sole: true, hosts: []host{
+			{mac: first, ip: at(60)}, {mac: mac{2, 0, 0, 0, 1, 2}, ip: at(61)},
+		}}, run: func(w *world) {
+			a, b := w.station(1), w.station(2)
+			expect("INIT-REBOOT", ack, a.reboot(at(60)))
+			w.owners[at(61)] = b.mac
+			expect("RENEWING", ack, b.renew(at(61)))
+		}},
 	}
 }
