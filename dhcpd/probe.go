@@ -210,7 +210,7 @@ func (s *Server) InUse(ip netip.Addr, mac net.HardwareAddr) {
 		n.forget(b)
 	}
 	s.leaveAlone(n, v, mac, now)
-	log := s.log.With("ip", ip, "by", mac, "offered", client, "for", s.cfg.DeclineHold)
+	log := s.log.With("ip", ip, "by", mac.String(), "offered_to", client, "for", s.cfg.DeclineHold)
 	if h := n.hostIP[v]; h != nil {
 		log.Error("a reserved address is in use by somebody else")
 		s.event(EventAlarm, n.byIP[v], "reserved for "+h.who())

@@ -1,9 +1,12 @@
 package dhcpd_test
 
 import (
+	"bytes"
+	"log/slog"
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -177,28 +180,6 @@ func TestAClientThatAnswersForItsOwnAddressClaimsNothing(t *testing.T) {
 	}
 }
 
-func TestAfterAFewClaimedAddressesTheClientHasToAskAgain(t *testing.T) {
-	w, asked := probed(t)
-	r := w.serve(client(1).Discover(), from{})
-	for i := range 20 {
-		w.srv.InUse(addr(10+i), stranger)
-		w.srv.Probed()
-	}
-	w.pass()
-	if len(r.replies) != 0 || len(*asked) != 4 {
-		t.Fatalf("asked about %v, %d replies", *asked, len(r.replies))
-	}
-	// What was claimed unasked counts as well.
-	if n := w.srv.Stats().Declined; n != 20 {
-		t.Errorf("%d addresses are left alone, want 20", n)
-	}
-	r = w.serve(client(1).Discover(), from{})
-	w.pass()
-	if p := r.one(t, offer); p.yiaddr() != addr(30) {
-		t.Errorf("offered %s, want %s", p.yiaddr(), addr(30))
-	}
-}
-
 func TestARetransmittedDiscoverDoesNotBeginTheProbeAnew(t *testing.T) {
 	w, asked := probed(t)
 	c := client(1)
@@ -299,48 +280,6 @@ func TestAnOfferWhoseAddressIsClaimedLateIsTakenBack(t *testing.T) {
 	w.must(nak, msg)
 }
 
-func TestNobodysWordIsTakenForTooManyAddresses(t *testing.T) {
-	w, _ := probed(t, func(c *dhcpd.SegmentConfig) {
-		c.Subnet = netip.MustParsePrefix("192.168.0.0/16")
-		c.Ranges = []dhcpd.Range{{First: netip.MustParseAddr("192.168.128.0"), Last: netip.MustParseAddr("192.168.159.255")}}
-	})
-	for i := range 2000 {
-		w.srv.InUse(netip.AddrFrom4([4]byte{192, 168, byte(128 + i>>8), byte(i)}), stranger)
-	}
-	if s := w.srv.Stats(); s.Declined != 1024 || s.Used != 1024 {
-		t.Errorf("%d addresses are left alone, %d used, want 1024", s.Declined, s.Used)
-	}
-}
-
-func TestTooManyProbesAtOnceLetOffersGoUnprobed(t *testing.T) {
-	w, asked := probed(t, func(c *dhcpd.SegmentConfig) {
-		c.Subnet = netip.MustParsePrefix("192.168.0.0/16")
-		c.Ranges = []dhcpd.Range{{First: netip.MustParseAddr("192.168.128.0"), Last: netip.MustParseAddr("192.168.159.255")}}
-	})
-	outcomes := map[dhcpd.Outcome]int{}
-	var all []*result
-	for i := range 1100 {
-		r := w.serve(client(i).Discover(), from{})
-		outcomes[r.outcome]++
-		all = append(all, r)
-	}
-	if outcomes[dhcpd.Probing] != 1024 || outcomes[dhcpd.Answered] != 76 || len(*asked) != 1024 {
-		t.Errorf("outcomes %v, asked %d times", outcomes, len(*asked))
-	}
-	if s := w.srv.Stats(); s.ProbesSkipped != 76 || s.Probes != 1024 {
-		t.Errorf("stats %+v", s)
-	}
-	w.pass()
-	for i, r := range all {
-		if len(r.replies) != 1 {
-			t.Errorf("client %d got %d replies", i, len(r.replies))
-		}
-	}
-	if queued, held := w.srv.Probing(); queued != 0 || held != 0 {
-		t.Errorf("left over: %d, %d", queued, held)
-	}
-}
-
 func TestAnOfferThatIsGoneIsNotSentWhenItsProbeIsOver(t *testing.T) {
 	for name, meanwhile := range map[string]func(w *world){
 		"taken back by an operator": func(w *world) {
@@ -424,6 +363,35 @@ func TestAReservationMadeDuringItsProbeIsFollowed(t *testing.T) {
 	w.pass()
 	if p := r.one(t, offer); p.yiaddr() != addr(200) || len(*asked) != 2 {
 		t.Errorf("offered %s, asked about %v", p.yiaddr(), *asked)
+	}
+}
+
+func TestAClaimIsLoggedWithWhoMadeIt(t *testing.T) {
+	var log bytes.Buffer
+	svc, err := dhcpd.NewService(dhcpd.Config{Store: dhcpd.MemoryStore(), Logger: slog.New(slog.NewJSONHandler(&log, nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := blue()
+	cfg.Probe, cfg.Hosts = wait, []dhcpd.Reservation{{MAC: mac(2), IP: addr(200)}}
+	srv, err := svc.Add(100, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv.ProbeWith(func(netip.Addr) {})
+	for i, ip := range []netip.Addr{addr(10), addr(200)} {
+		srv.Serve(&dhcpd.Request{Payload: client(i + 1).Discover(), Dst: broadcast}, func(dhcpd.Reply) {})
+		log.Reset()
+		srv.InUse(ip, stranger)
+		level := []string{`"WARN"`, `"ERROR"`}[i]
+		for _, part := range []string{level, `"vni":100`, `"ip":"` + ip.String(), `"by":"02:bb:00:00:00:01"`, `"offered_to":"` + mac(i+1).String()} {
+			if !strings.Contains(log.String(), part) {
+				t.Errorf("%s: the log lacks %s: %s", ip, part, log.String())
+			}
+		}
+	}
+	if err := svc.Remove(100); err != nil {
+		t.Fatal(err)
 	}
 }
 
