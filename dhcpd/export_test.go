@@ -24,3 +24,10 @@ func (s *Service) ByHand() {
 		return t
 	}
 }
+
+// Ports is how many ports are counted.
+func (s *Server) Ports() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.tally.ports)
+}

@@ -222,3 +222,22 @@ func TestTheFiguresAgreeWithTheLeases(t *testing.T) {
 	w = newWorldOn(t, w.clock, w.store.Under, pool(4))
 	check("after a restart", 4, 0, 0)
 }
+
+func TestPortsThatNobodyIsAtAnyLongerAreNotCounted(t *testing.T) {
+	w := newWorld(t)
+	c := client(1)
+	for i := range 50 {
+		w.mustFrom(offer, client(10+i).Discover(), from{port: fmt.Sprintf("tap%d", i)})
+		w.bindFrom(c, from{port: fmt.Sprintf("moved%d", i)})
+	}
+	if n := w.srv.Ports(); n != 51 {
+		t.Errorf("%d ports, want 51", n)
+	}
+	w.clock.Advance(dhcpd.DefaultOfferHold)
+	if err := w.srv.Release(c.IP); err != nil {
+		t.Fatal(err)
+	}
+	if n := w.srv.Ports(); n != 0 {
+		t.Errorf("%d ports are left over", n)
+	}
+}
