@@ -28,7 +28,7 @@ func checks() []check {
 // foreign is a server that is not there.
 var foreign = at(77)
 
-// one is an intent with n addresses to give out.
+// pool is an intent with n addresses to give out.
 func pool(n byte) intent { return intent{first: 10, last: 9 + n} }
 
 // stateChecks are the states of a client (RFC 2131 section 4.3).

@@ -74,11 +74,11 @@ const soon = 300 * time.Millisecond
 func (s *station) ask(m *message) *packet { return s.askBy(s.usual(), m) }
 
 func (s *station) askBy(h way, m *message) *packet {
-	w := *s.w
 	if s.wire != nil {
-		w.wire = s.wire
+		defer func(usual *wire) { s.w.wire = usual }(s.w.wire)
+		s.w.wire = s.wire
 	}
-	return w.exchange(h, m, soon)
+	return s.w.exchange(h, m, soon)
 }
 
 // silent sends a message that must not be answered.
@@ -112,15 +112,14 @@ func (s *station) take(o *packet, more ...option) *packet {
 func (s *station) note(p *packet) {
 	if p != nil && p.typ() == ack && !p.yiaddr.IsUnspecified() {
 		s.ip = p.yiaddr
-		w := s.w.wire
+		w, owner := s.w.wire, s.mac
 		if s.wire != nil {
 			w = s.wire
 		}
-		if s.relay == nil {
-			w.owners[s.ip] = s.mac
-		} else {
-			w.owners[s.ip] = router
+		if s.relay != nil {
+			owner = router
 		}
+		w.owners[s.ip] = owner
 	}
 }
 
