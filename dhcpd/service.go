@@ -190,7 +190,7 @@ func (s *Service) Run(ctx context.Context) error {
 // gather is the least time from one transaction to the next. A client that comes
 // alone does not wait; many that come at once share the disk's work, which costs
 // more than all else of an answer.
-const gather = 2 * time.Millisecond
+const gather = time.Millisecond
 
 // sleep waits, or returns sooner when ctx is done.
 func sleep(ctx context.Context, d time.Duration) {
