@@ -440,11 +440,13 @@ func TestKeysAreThoseOfTheContract(t *testing.T) {
 		v    any
 		keys string
 	}{
-		{control.Segment{}, "vni name mtu group peers ports learning ageing_s macs dhcp"},
-		{control.Port{}, "vni name kind state queues offload rx_packets rx_bytes rx_dropped tx_packets tx_bytes tx_dropped"},
+		{control.Segment{}, "vni name mtu group peers ports learning ageing_s macs dhcp dhcp6 ra"},
+		{control.Port{}, "vni name kind state queues offload rx_packets rx_bytes rx_dropped tx_packets tx_bytes tx_dropped isolated max_leases dhcp_rate dhcp_check_mac"},
 		{control.FDBEntry{}, "vni mac ifname dst state age_s"},
 		{control.Peer{}, "vni dst origin rx_packets rx_bytes tx_packets tx_bytes"},
-		{control.Lease{}, "vni ip mac client_id hostname state expires"},
+		{control.Lease{}, "vni ip mac client_id hostname state expires port vtep iaid length"},
+		{control.DHCPServer{}, "vni family subnet server pool used bound offered declined reserved received sent outcomes probes probe_conflicts probes_skipped"},
+		{control.Event{}, "time kind vni"},
 		{control.Drop{}, "reason vni count"},
 		{control.Worker{}, "id cpu rx_packets tx_packets batches"},
 	} {

@@ -175,3 +175,26 @@ func TestAClientThatHasHeardEnoughGoes(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+func TestAnEventIsWrittenSo(t *testing.T) {
+	at := time.Date(2026, 1, 2, 3, 4, 5, 600, time.UTC)
+	for _, tc := range []struct {
+		e    control.Event
+		want string
+	}{
+		{control.Event{Time: at, Kind: "port_up", VNI: 100, Port: "tap1"}, `{"time":"2026-01-02T03:04:05.0000006Z","kind":"port_up","vni":100,"port":"tap1"}`},
+		{control.Event{Time: at, Kind: "reloaded", Changes: []string{"segment 100: peers"}}, `{"time":"2026-01-02T03:04:05.0000006Z","kind":"reloaded","vni":0,"changes":["segment 100: peers"]}`},
+		{control.Event{Time: at, Kind: "missed", Missed: 7}, `{"time":"2026-01-02T03:04:05.0000006Z","kind":"missed","vni":0,"missed":7}`},
+		{control.Event{Time: at, Kind: "peer_learned", VNI: 100, Dst: &dst6}, `{"time":"2026-01-02T03:04:05.0000006Z","kind":"peer_learned","vni":100,"dst":"2001:db8::2"}`},
+		{
+			control.Event{Time: at, Kind: "lease_bound", VNI: 100, IP: &ip, Length: 56, MAC: mac.String(), ClientID: "ff01", IAID: ptr(uint32(0)), Hostname: "web1", Expires: &at, Port: "tap1", VTEP: &dst, Detail: "x"},
+			`{"time":"2026-01-02T03:04:05.0000006Z","kind":"lease_bound","vni":100,"ip":"192.168.100.10","length":56,"mac":"02:00:00:00:00:99","client_id":"ff01","iaid":0,` +
+				`"hostname":"web1","expires":"2026-01-02T03:04:05.0000006Z","port":"tap1","vtep":"10.9.0.2","detail":"x"}`,
+		},
+	} {
+		got, err := json.Marshal(tc.e)
+		if err != nil || string(got) != tc.want {
+			t.Errorf("got %s, %v; want %s", got, err, tc.want)
+		}
+	}
+}
