@@ -337,6 +337,10 @@ func TestARelayThatStandsInForTheServerIsNamedInItsPlace(t *testing.T) {
 	if _, ok := w.srv.Lookup(ip); ok {
 		t.Error("the lease that was given back is still there")
 	}
+	// And not when there is none: read has looked at option 54.
+	d := client(2)
+	d.Relay = c.Relay
+	w.bind(d)
 }
 
 func TestTheOldestOfTooManyOffersLapses(t *testing.T) {
