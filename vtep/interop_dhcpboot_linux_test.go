@@ -21,10 +21,10 @@ func guestOfServed(t *testing.T, name string, d *vtep.DHCPConfig) (a *dhcpHost, 
 	t.Helper()
 	u := families[0]
 	na, nb := cable(t, u)
-	ear = listenToClients(t, na)
+	ear = listenToClients(t, na, "clients")
 	a = serve(t, na, vtep.Config{Local: u.a}, filepath.Join(t.TempDir(), "leases.db"),
 		vtep.SegmentConfig{VNI: 100, MTU: 1400, Peers: []netip.Addr{u.b}, DHCP: d})
-	ear.serving(d.Server)
+	ear.serving(d.Server.Subnet, d.Server.Server)
 	b := start(t, nb, vtep.Config{Local: u.b})
 	sb := b.segment(t, vtep.SegmentConfig{VNI: 100, MTU: 1400, Peers: []netip.Addr{u.a}})
 	return a, a.seg, b.guest(t, sb, name), ear

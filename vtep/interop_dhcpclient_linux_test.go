@@ -179,6 +179,32 @@ func (r *running) signal(s syscall.Signal) {
 	}
 }
 
+// releaseUntil has the client give back what it has, until done says that it
+// has.
+func (r *running) releaseUntil(done func() bool) {
+	r.t.Helper()
+	var asked time.Time
+	eventually(r.t, r.name+" has given back what it had", func() bool {
+		if done() {
+			return true
+		}
+		// Asked once more if need be: on a machine with very much to do dhcpcd
+		// has been seen to miss a signal.
+		if time.Since(asked) > 5*time.Second {
+			asked = time.Now()
+			switch {
+			case r.releaseBy != nil:
+				r.releaseWith(r.releaseBy)
+			case r.release != 0:
+				r.signal(r.release)
+			default:
+				r.signal(syscall.SIGTERM)
+			}
+		}
+		return false
+	})
+}
+
 // releaseWith runs a command that makes the client give its address back, where
 // the client sees its files.
 func (r *running) releaseWith(command []string) {

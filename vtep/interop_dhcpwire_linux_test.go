@@ -14,8 +14,8 @@ import (
 	"github.com/google/gopacket"
 	"github.com/google/gopacket/layers"
 	"github.com/insomniacslk/dhcp/dhcpv4"
+	"github.com/insomniacslk/dhcp/dhcpv6"
 
-	"github.com/uvtep/uvtep/dhcpd"
 	"github.com/uvtep/uvtep/internal/nettest"
 )
 
@@ -25,6 +25,7 @@ var record = flag.Bool("record", false, "write what real DHCP clients send to th
 type heard struct {
 	kind     string // what the client wants, by RFC 2131 table 4
 	src, dst netip.Addr
+	xid      []byte // the same where a message is sent once more
 	payload  []byte
 }
 
@@ -52,11 +53,12 @@ type dhcpEar struct {
 	said   map[string][]heard // by the client's MAC: what nobody asked for yet
 	notes  map[string]*bytes.Buffer
 	serves string
+	dir    string // where the notes go, below the test data of package dhcpd
 }
 
-func listenToClients(t *testing.T, ns *nettest.NS) *dhcpEar {
+func listenToClients(t *testing.T, ns *nettest.NS, dir string) *dhcpEar {
 	t.Helper()
-	return &dhcpEar{t: t, wire: sniff(t, ns, "ul"), said: map[string][]heard{}, notes: map[string]*bytes.Buffer{}}
+	return &dhcpEar{t: t, wire: sniff(t, ns, "ul"), said: map[string][]heard{}, notes: map[string]*bytes.Buffer{}, dir: dir}
 }
 
 // listen sorts what arrived since by clients.
@@ -70,29 +72,41 @@ func (e *dhcpEar) listen() {
 			continue
 		}
 		p := gopacket.NewPacket(vxlan.Payload, layers.LayerTypeEthernet, gopacket.Default)
-		ip, isIP := p.Layer(layers.LayerTypeIPv4).(*layers.IPv4)
-		udp, isUDP := p.Layer(layers.LayerTypeUDP).(*layers.UDP)
-		if !isIP || !isUDP || udp.DstPort != 67 {
-			continue
-		}
-		m, err := dhcpv4.FromBytes(udp.Payload)
-		if err != nil {
-			e.t.Errorf("a client sent %x: %v", udp.Payload, err)
+		udp, ok := p.Layer(layers.LayerTypeUDP).(*layers.UDP)
+		if !ok {
 			continue
 		}
 		h := heard{payload: udp.Payload}
-		h.src, _ = netip.AddrFromSlice(ip.SrcIP.To4())
-		h.dst, _ = netip.AddrFromSlice(ip.DstIP.To4())
-		h.kind = kindOf(m, h.dst)
-		mac := m.ClientHWAddr.String()
+		flow := p.NetworkLayer().NetworkFlow()
+		h.src, _ = netip.AddrFromSlice(flow.Src().Raw())
+		h.dst, _ = netip.AddrFromSlice(flow.Dst().Raw())
+		switch udp.DstPort {
+		case 67:
+			m, err := dhcpv4.FromBytes(udp.Payload)
+			if err != nil {
+				e.t.Errorf("a client sent %x: %v", udp.Payload, err)
+				continue
+			}
+			h.kind, h.xid = kindOf(m, h.dst), m.TransactionID[:]
+		case 547:
+			m, err := dhcpv6.MessageFromBytes(udp.Payload)
+			if err != nil {
+				e.t.Errorf("a client sent %x: %v", udp.Payload, err)
+				continue
+			}
+			h.kind, h.xid = strings.ToLower(m.MessageType.String()), m.TransactionID[:]
+		default:
+			continue
+		}
+		mac := p.LinkLayer().LinkFlow().Src().String()
 		e.said[mac] = append(e.said[mac], h)
 	}
 	e.looked = len(all)
 }
 
 // serving notes what is served from here on.
-func (e *dhcpEar) serving(cfg dhcpd.SegmentConfig) {
-	e.serves = fmt.Sprintf("serve %v %v\n", cfg.Subnet, cfg.Server)
+func (e *dhcpEar) serving(subnet netip.Prefix, server netip.Addr) {
+	e.serves = fmt.Sprintf("serve %v %v\n", subnet, server)
 	for _, n := range e.notes {
 		n.WriteString(e.serves)
 	}
@@ -109,9 +123,12 @@ func (e *dhcpEar) kinds(c *running) (kinds []string) {
 		n = bytes.NewBufferString(e.serves)
 		e.notes[c.name] = n
 	}
-	for _, h := range e.said[mac] {
-		if len(kinds) == 0 || kinds[len(kinds)-1] != h.kind {
+	for i, h := range e.said[mac] {
+		again := i > 0 && e.said[mac][i-1].kind == h.kind
+		if !again {
 			kinds = append(kinds, h.kind)
+		}
+		if !again || !bytes.Equal(e.said[mac][i-1].xid, h.xid) {
 			fmt.Fprintf(n, "%s %v %v %x\n", h.kind, h.src, h.dst, h.payload)
 		}
 	}
@@ -141,7 +158,7 @@ func (e *dhcpEar) save() {
 		return
 	}
 	for name, n := range e.notes {
-		if err := os.WriteFile(filepath.Join("..", "dhcpd", "testdata", "clients", name+".txt"), n.Bytes(), 0o644); err != nil {
+		if err := os.WriteFile(filepath.Join("..", "dhcpd", "testdata", e.dir, name+".txt"), n.Bytes(), 0o644); err != nil {
 			e.t.Error(err)
 		}
 	}
