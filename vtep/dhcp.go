@@ -91,7 +91,7 @@ func (w *worker) admitDHCP(s *Segment, from origin, by responder, msg []byte, so
 		}
 	}
 	free, has := len(w.v.freeRequests), int(s.waiting.Load())
-	if !fair(has, free) || !fair(from.waiting(), free-has) {
+	if !fair(from.waiting(), free-has) { // which is never so where the segment has more than is free
 		return nil, frame.DHCPQueueFull
 	}
 	select {

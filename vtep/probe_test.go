@@ -92,6 +92,8 @@ func TestTheServerHearsOfAnAddressThatItAskedAboutAndOfOneThatIsAnnounced(t *tes
 		{"a question of somebody else", arpFor(t, fdb.Broadcast, mac(1), other, ip("192.168.100.51")), "", "flood"},
 		{"somebody else's probe", arpFor(t, fdb.Broadcast, mac(1), zero, asked), "", "flood"},
 		{"the probe of another VTEP's service", arpFor(t, fdb.Broadcast, mac(1), zero, ip("192.168.100.3")), "", "flood"},
+		{"an answer to another's probe", arpAnswer(t, mac(2), mac(1), asked, zero), "", "flood"},
+		{"an answer to nobody's probe", arpAnswer(t, fdb.Broadcast, mac(1), other, zero), "", "flood"},
 		{"an announcement in a VLAN", vlan(arpFor(t, fdb.Broadcast, mac(1), asked, asked)), "", "flood"},
 		{"a question for the service", arpFor(t, own, mac(1), asked, server), "192.168.100.10 02:00:00:00:00:01 true;", "back"},
 	} {
@@ -129,7 +131,7 @@ func TestTheServerHearsOfAnAddressThatItAskedAboutAndOfOneThatIsAnnounced(t *tes
 
 func TestAServiceThatDoesNotProbeHearsNothing(t *testing.T) {
 	r, s, _ := serving(t, *dhcpConfig(9))
-	r.fromPort("a", arpFor(t, fdb.Broadcast, mac(1), ip("192.168.100.10"), ip("192.168.100.10")))
+	r.taps.Device("a").Send(arpFor(t, fdb.Broadcast, mac(1), ip("192.168.100.10"), ip("192.168.100.10")))
 	if got := r.hears(); got != "" {
 		t.Errorf("heard %q", got)
 	}
@@ -141,6 +143,39 @@ func TestAServiceThatDoesNotProbeHearsNothing(t *testing.T) {
 	r.taps.Device("a").Send(arpFor(t, fdb.Broadcast, mac(1), ip("192.168.100.10"), ip("192.168.100.10")))
 	if got := r.hears(); got == "" {
 		t.Error("nothing is heard once it probes")
+	}
+}
+
+func TestOnlyAnswersToProbesAreTaken(t *testing.T) {
+	r, s, own := serving(t, *probing(9))
+	s.probe(ip("192.168.100.10"))
+	r.turn()
+	for _, c := range []struct {
+		frame []byte
+		drops string
+	}{
+		{arpAnswer(t, own, mac(1), ip("192.168.100.10"), netip.IPv4Unspecified()), ""},
+		{arpAnswer(t, own, mac(1), ip("192.168.100.50"), netip.IPv4Unspecified()), ""},
+		{arpAnswer(t, own, mac(1), ip("192.168.100.50"), server), "not_for_service@100"},
+	} {
+		r.fromPort("a", c.frame)
+		if d := r.dropped(); d != c.drops {
+			t.Errorf("drops: %q, want %q", d, c.drops)
+		}
+	}
+}
+
+// The server waits half a second from a moment that is known to the second.
+func TestAnAnswerIsHeardForAsLongAsTheServerWaits(t *testing.T) {
+	for seconds, want := range map[uint32]bool{0: true, 1: true, 2: true, 9: false} {
+		r, s, own := serving(t, *probing(9))
+		r.v.now.Store(100)
+		s.probe(ip("192.168.100.10"))
+		r.v.now.Add(seconds)
+		r.taps.Device("a").Send(arpAnswer(t, own, mac(1), ip("192.168.100.10"), netip.IPv4Unspecified()))
+		if got := r.hears() != ""; got != want {
+			t.Errorf("after %d seconds: heard %t", seconds, got)
+		}
 	}
 }
 

@@ -239,6 +239,21 @@ func TestWhoAsksForAnAdvertisementIsAnsweredThereAndSoon(t *testing.T) {
 	if got := a.after(time.Second + 500*time.Millisecond); got != toAll {
 		t.Errorf("three seconds later: %q", got)
 	}
+	// What is to come sooner still does.
+	a.ra().last, a.ra().next = a.v.cfg.Clock(), a.v.cfg.Clock().Add(time.Second)
+	a.fromPort("b", b)
+	if got := a.after(time.Second); got != toAll {
+		t.Errorf("one that was due: %q", got)
+	}
+	// To this router alone.
+	alone := routerSolicitation(t, mac(1), guest6, linkLocal(serviceMAC(self, 100)), true)
+	serviceMAC(self, 100).Put(alone)
+	expect(t, "a solicitation to the router's address", a.fromPort("a", alone), "")
+	if got := a.after(advertDelay); got != "a="+guest6.String() {
+		t.Errorf("the router's address: answered to %q", got)
+	}
+	a.after(advertGap)
+	a.outs()
 	// Of very many, everybody is told.
 	for i := range 2 * maxSolicitors {
 		from := guest6.As16()
@@ -356,10 +371,14 @@ func TestAChangeOfWhatIsAdvertisedIsToldAtOnceAndNothingElseIs(t *testing.T) {
 	change := func(edit func(*SegmentConfig)) string {
 		cfg := a.s.Config()
 		edit(&cfg)
+		a.ra().last = a.v.cfg.Clock() // it told something a moment ago
 		if err := a.s.Reconfigure(cfg); err != nil {
 			t.Fatal(err)
 		}
-		return a.after(advertGap)
+		if got := a.after(advertGap - time.Second); got != "" {
+			t.Errorf("too soon: %q", got)
+		}
+		return a.after(time.Second)
 	}
 	if got := change(func(c *SegmentConfig) { c.MaxMACs++; c.RA = &RAConfig{Lifetime: time.Hour} }); got != "" {
 		t.Errorf("the same: %q", got)
@@ -389,6 +408,20 @@ func TestARouterSaysSoToItsNeighbours(t *testing.T) {
 		only(t, r.send("a", ping6(t, own, mac(1), guest6, link, "x")), "a")
 		expect(t, "DHCPv6", r.fromPort("a", dhcp6(t, multicastMAC(allDHCPRelays), mac(1), guest6, allDHCPRelays, solicitOf(t, 1).ToBytes())), "b")
 		expect(t, "ARP", r.fromPort("a", arpFor(t, fdb.Broadcast, mac(1), ip("192.168.100.77"), server)), "b")
+	}
+}
+
+func TestWithNobodyThereNothingIsAdvertised(t *testing.T) {
+	r := newRig(t, Config{})
+	r.v.serving.Store(true)
+	s := r.segment(SegmentConfig{VNI: 100, MTU: 1450, RA: &RAConfig{Lifetime: time.Hour}})
+	s.view.Load().service.ra.tick()
+	if err := s.Reconfigure(SegmentConfig{VNI: 100, MTU: 1450}); err != nil {
+		t.Fatal(err)
+	}
+	r.turn()
+	if got, d := r.outs(), r.dropped(); len(got) != 0 || d != "" {
+		t.Errorf("left: %+v, drops: %s", got, d)
 	}
 }
 

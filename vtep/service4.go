@@ -115,7 +115,6 @@ func (sv *service) answerEcho4(vw *view, f *frame.Frame) {
 	if icmp[0] != 8 || icmp[1] != 0 || [4]byte(ip[16:20]) != sv.v4.ip {
 		return
 	}
-	f.FinishChecksum()
 	icmp[0] = 0
 	binary.BigEndian.PutUint16(icmp[2:], frame.Update(binary.BigEndian.Uint16(icmp[2:]), 8<<8, 0))
 	copy(ip[16:20], ip[12:16])

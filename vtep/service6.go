@@ -116,7 +116,6 @@ func (sv *service) answerEcho6(vw *view, f *frame.Frame, m frame.ICMPv6) {
 	if fdb.MACOf(f.Bytes()) != sv.mac || !sv.has(dst, away(f)) || src[0] == 0xff || [16]byte(src) == [16]byte{} {
 		return
 	}
-	f.FinishChecksum()
 	m[0] = frame.EchoReply6
 	binary.BigEndian.PutUint16(m[2:], frame.Update(binary.BigEndian.Uint16(m[2:]), frame.EchoRequest6<<8, frame.EchoReply6<<8))
 	was := [16]byte(src)
@@ -159,7 +158,6 @@ func (w *worker) answerNeighbour(s *Segment, vw *view, f *frame.Frame, m frame.I
 	}
 	f.SetLen(advertLen)
 	a.put(f.Bytes(), sv)
-	f.Offload = frame.Offload{}
 	f.Parse()
 	f.Ingress = uint32(fdb.Self)
 	vw.direct(f, in)

@@ -185,12 +185,14 @@ func TestNeighbourSolicitationsThatCannotBeRightAreNotAnswered(t *testing.T) {
 			layers.ICMPv6TypeNeighborSolicitation, gopacket.Payload(make([]byte, 19))), everybody},
 		{"in a VLAN", vlan(right), everybody},
 		{"ping to everyone", ping6(t, allNodesMAC, mac(1), guest6, allNodes, "x"), everybody},
+		{"ping of its address, to everyone's MAC", ping6(t, allNodesMAC, mac(1), guest6, link, "x"), everybody},
+		{"ping from a group", ping6(t, own, mac(1), allNodes, link, "x"), ""},
 		{"ping from nobody", ping6(t, own, mac(1), netip.IPv6Unspecified(), link, "x"), ""},
 		{"ping to the service's MAC for another address", ping6(t, own, mac(1), guest6, ip("fe80::3"), "x"), ""},
 	} {
 		expect(t, c.name, r.fromPort("a", c.frame), c.want)
 	}
-	if d := r.dropped(); d != "not_for_service@100 not_for_service@100" {
+	if d := r.dropped(); d != "not_for_service@100 not_for_service@100 not_for_service@100" {
 		t.Errorf("drops: %s", d)
 	}
 	only(t, r.send("a", right), "a") // or else all this shows nothing
@@ -302,6 +304,20 @@ func TestASolicitThatIsServedHereGoesNowhereElse(t *testing.T) {
 	}
 }
 
+func TestAReplyThatSaysNoIsNoDrop(t *testing.T) {
+	cfg := *dhcp6Config()
+	cfg.Server.Ranges = nil
+	r, _, _ := serving6(t, cfg)
+	c := dhcpdtest.Client6{MAC: hw(mac(1))}
+	p := only(t, r.send("a", dhcp6(t, multicastMAC(allDHCPRelays), mac(1), guest6, allDHCPRelays, c.Solicit())), "a")
+	if request, err := c.Receive(p.Layer(layers.LayerTypeUDP).(*layers.UDP).Payload); err != nil || request != nil || len(c.Offer) != 0 {
+		t.Errorf("the client has %v, %v", c.Offer, err)
+	}
+	if d := r.dropped(); d != "" {
+		t.Errorf("drops: %s", d)
+	}
+}
+
 func TestLocalDHCPv6LeavesGuestsBehindRemoteVTEPsAlone(t *testing.T) {
 	cfg := *dhcp6Config()
 	cfg.ServeLocal = true
@@ -350,6 +366,8 @@ func TestAPortThatChecksTheClientHoldsTheMACInItsIdentifierAgainstTheFrame(t *te
 		{"its own with a time", id(&dhcpv6.DUIDLLT{HWType: iana.HWTypeEthernet, Time: 7, LinkLayerAddr: hw(mac(1))}), false},
 		{"another's with a time", id(&dhcpv6.DUIDLLT{HWType: iana.HWTypeEthernet, Time: 7, LinkLayerAddr: hw(mac(2))}), true},
 		{"of another hardware", id(&dhcpv6.DUIDLL{HWType: 27, LinkLayerAddr: make([]byte, 8)}), false},
+		{"one that is cut off", append([]byte{1, 0, 0, 0, 0, 1, 0, 6}, 0, 1, 0, 1, 9, 9), false},
+		{"another that is cut off", append([]byte{1, 0, 0, 0, 0, 1, 0, 6}, 0, 3, 0, 1, 9, 9), false},
 		{"a UUID", id(&dhcpv6.DUIDUUID{UUID: [16]byte{1}}), false},
 		{"a relay's", append([]byte{relayForward}, solicitOf(t, 2).ToBytes()...), false},
 		{"none", []byte{1, 0, 0, 0}, false},
