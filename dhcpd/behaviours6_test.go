@@ -349,6 +349,22 @@ func TestWhatIsNotOnRecordIsRenewedOnlyIfItCanBeTheClients(t *testing.T) {
 	}
 }
 
+// A prefix of 128 bits is no address.
+func TestAPrefixOfOneAddressIsNobodysAddress(t *testing.T) {
+	w := newWorld6(t)
+	c := client6(1)
+	c.Server = config6().ServerDUID()
+	pd := append([]byte{0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 26, 0, 25, 0, 0, 0, 0, 0, 0, 0, 0, 128}, addr6(0x1234).AsSlice()...)
+	payload := edit6(c.Renew(), func(m *dhcpv6.Message) {
+		m.Options.Del(dhcpv6.OptionIANA)
+		m.AddOption(option6(dhcpv6.OptionIAPD, pd...))
+	})
+	w.says(payload, from6{}, "PD 1 NoBinding")
+	if n := len(w.srv6.Leases()); n != 0 {
+		t.Errorf("%d leases", n)
+	}
+}
+
 // Section 18.3.4: "lifetimes of 0" for what the client no longer has.
 func TestARenewalTellsWhatIsNoLongerTheClients(t *testing.T) {
 	w := newWorld6(t)

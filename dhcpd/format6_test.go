@@ -331,3 +331,20 @@ func TestTheClientsHardwareIsFoundOut(t *testing.T) {
 		}
 	}
 }
+
+func TestMessagesOfIPv6AreCountedByType(t *testing.T) {
+	w := newWorld6(t)
+	c := client6(1)
+	w.bind6(c)
+	for _, message := range []func() []byte{c.Renew, c.Renew, c.Confirm, c.Inform, c.Release} {
+		w.must6(reply6Type, message(), from6{})
+	}
+	w.must6(advertise6, relayed6(c.Solicit(), netip.IPv6Unspecified(), local6), from6{})
+	s := w.srv6.Stats()
+	if want := [dhcpd.MessageTypes]uint64{1: 2, 3: 1, 4: 1, 5: 2, 8: 1, 11: 1}; s.In != want {
+		t.Errorf("in %v, want %v", s.In, want)
+	}
+	if want := [dhcpd.MessageTypes]uint64{2: 2, 7: 6}; s.Out != want {
+		t.Errorf("out %v, want %v", s.Out, want)
+	}
+}
