@@ -69,12 +69,6 @@ func (a u128) saturate() int {
 	return int(a.lo)
 }
 
-// lastOf is the last address of a prefix.
-func lastOf(p netip.Prefix) netip.Addr {
-	host := u128{^uint64(0), ^uint64(0)}.shr(p.Bits())
-	return toU128(p.Masked().Addr()).add(host).addr()
-}
-
 // cutOf is the prefix of n bits that contains p, which is no shorter.
 func cutOf(p netip.Prefix, n int) netip.Prefix {
 	return netip.PrefixFrom(p.Addr(), n).Masked()
