@@ -36,7 +36,7 @@ race: ; $(GO) run ./internal/testreport "$(RACE)"
 # What the tests need from the distribution, by command and package.
 TEST_NEEDS = ip:iproute2 ping:iputils-ping ethtool:ethtool gcc:build-essential \
   udhcpc:udhcpc dhclient:isc-dhcp-client dhcpcd:dhcpcd-base \
-  /lib/systemd/systemd-networkd:systemd dhcp6c:wide-dhcpv6-client iperf3:iperf3 tshark:tshark \
+  /lib/systemd/systemd-networkd:systemd dhcp6c:wide-dhcpv6-client rdisc6:ndisc6 iperf3:iperf3 tshark:tshark \
   ovs-vswitchd:openvswitch-switch perfdhcp:kea-admin
 
 # Much of it lies where only root looks.
