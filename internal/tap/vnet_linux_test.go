@@ -3,19 +3,18 @@ package tap_test
 import (
 	"bytes"
 	"encoding/binary"
-	"fmt"
 	"slices"
 	"strings"
 	"testing"
 	"time"
-	"unsafe"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/uvtep/uvtep/internal/frame"
 	"github.com/uvtep/uvtep/internal/nettest"
 	"github.com/uvtep/uvtep/internal/offload"
 	"github.com/uvtep/uvtep/internal/tap"
 	"github.com/uvtep/uvtep/internal/tap/taptest"
-	"golang.org/x/sys/unix"
 )
 
 // super is a super-frame from 192.0.2.1 to 192.0.2.2 of n bytes of payload, size
@@ -295,125 +294,6 @@ func features(ns *nettest.NS, dev string) string {
 	return strings.Join(append(on, strings.Fields(segs)[0]), " ")
 }
 
-func TestOffloadsOfAFoundDeviceEndWithUs(t *testing.T) {
-	nettest.Need(t, "ethtool")
-	k := newKernel(t)
-	for _, multi := range []bool{false, true} {
-		add := []string{"tuntap", "add", "tap0", "mode", "tap"}
-		if multi {
-			add = append(add, "multi_queue")
-		}
-		k.ns.Exec("ip", add...)
-		before := features(k.ns, "tap0")
-		for range 2 {
-			dev, err := k.open(tap.Config{Name: "tap0", Queues: 2, Offload: tap.All, MaxSegments: 44})
-			if err != nil {
-				t.Fatal(err)
-			}
-			if got, want := features(k.ns, "tap0"), "tx-checksum-ip-generic tx-tcp-segmentation tx-tcp6-segmentation tx-udp-segmentation 44"; got != want {
-				t.Errorf("multi-queue %v: open it has %q, want %q", multi, got, want)
-			}
-			if err := dev.Close(); err != nil {
-				t.Error(err)
-			}
-			if after := features(k.ns, "tap0"); after != before {
-				t.Errorf("multi-queue %v: afterwards it has %q, before %q", multi, after, before)
-			}
-		}
-		// What another program left on would come without a header.
-		leaveOn(t, k.ns, "tap0", multi)
-		if got := features(k.ns, "tap0"); got == before {
-			t.Fatalf("the test is void: %q", got)
-		}
-		dev, err := k.open(tap.Config{Name: "tap0", Queues: 2})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got := features(k.ns, "tap0"); got != before {
-			t.Errorf("multi-queue %v: opened without offloads it has %q, want %q", multi, got, before)
-		}
-		if err := dev.Close(); err != nil {
-			t.Error(err)
-		}
-		k.ns.Exec("ip", "link", "del", "tap0")
-	}
-}
-
-// A program that was there before may have left longer virtio headers, of the
-// other byte order: nothing of the kernel's tells.
-func TestTheVirtioHeadersOfAFoundDeviceAreMadeOursAndGivenBack(t *testing.T) {
-	k := superKernel{newKernel(t)}
-	k.ns.Exec("ip", "tuntap", "add", "tap0", "mode", "tap")
-	attach(t, k.ns, "tap0", false, func(fd int) {
-		for _, set := range []struct{ request, value int }{{unix.TUNSETVNETHDRSZ, 12}, {unix.TUNSETVNETLE, 1}} {
-			if err := unix.IoctlSetPointerInt(fd, uint(set.request), set.value); err != nil {
-				t.Fatal(err)
-			}
-		}
-	})
-	dev, err := k.open(tap.Config{Name: "tap0", Offload: tap.All})
-	if err != nil {
-		t.Fatal(err)
-	}
-	b, o := super(frame.ProtoTCP, 5000, 1000)
-	k.sendSuper(t, "tap0", b, o)
-	batch := frame.NewBatch(4, frame.MaxLen)
-	for deadline := time.Now().Add(5 * time.Second); ; batch.Clear() {
-		if _, err := dev.Queues()[0].Read(batch); err != nil {
-			t.Fatal(err)
-		}
-		if batch.N > 0 && bytes.Equal(batch.Frames[batch.N-1].Bytes(), b) {
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatal("the super-frame did not come as it was sent")
-		}
-	}
-	if err := dev.Close(); err != nil {
-		t.Error(err)
-	}
-	attach(t, k.ns, "tap0", false, func(fd int) {
-		if n, err := unix.IoctlGetInt(fd, unix.TUNGETVNETHDRSZ); err != nil || n != 12 {
-			t.Errorf("afterwards the header has %d bytes, error %v; it had 12", n, err)
-		}
-	})
-}
-
-// leaveOn turns a device's offloads on and leaves it.
-func leaveOn(t *testing.T, ns *nettest.NS, name string, multi bool) {
-	t.Helper()
-	attach(t, ns, name, multi, func(fd int) {
-		if err := unix.IoctlSetInt(fd, unix.TUNSETOFFLOAD, unix.TUN_F_CSUM|unix.TUN_F_TSO4|unix.TUN_F_TSO6); err != nil {
-			t.Fatal(err)
-		}
-	})
-}
-
-// attach is another program that has a device for a while.
-func attach(t *testing.T, ns *nettest.NS, name string, multi bool, use func(fd int)) {
-	t.Helper()
-	ns.Do(func() {
-		fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer unix.Close(fd)
-		ifr, err := unix.NewIfreq(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		flags := uint16(unix.IFF_TAP | unix.IFF_NO_PI | unix.IFF_VNET_HDR)
-		if multi {
-			flags |= unix.IFF_MULTI_QUEUE
-		}
-		ifr.SetUint16(flags)
-		if err := unix.IoctlIfreq(fd, unix.TUNSETIFF, ifr); err != nil {
-			t.Fatal(err)
-		}
-		use(fd)
-	})
-}
-
 // An older kernel, played by a filter on the thread that opens: what it does not
 // know it refuses, and everything else is used.
 func TestAKernelThatLacksAnOffloadGivesTheOthers(t *testing.T) {
@@ -429,7 +309,7 @@ func TestAKernelThatLacksAnOffloadGivesTheOthers(t *testing.T) {
 			k := newKernel(t)
 			var dev tap.Device
 			k.ns.Do(func() {
-				refuseFlags(t, tc.lacks)
+				nettest.RefuseBits(t, unix.EINVAL, unix.SYS_IOCTL, unix.TUNSETOFFLOAD, tc.lacks)
 				var err error
 				if dev, err = tap.Open(tap.Config{Name: "tap0", MTU: 1450, Queues: 1, Offload: tap.All}); err != nil {
 					t.Fatal(err)
@@ -452,33 +332,6 @@ func TestAKernelThatLacksAnOffloadGivesTheOthers(t *testing.T) {
 				t.Errorf("received %x", got)
 			}
 		})
-	}
-}
-
-// refuseFlags makes TUNSETOFFLOAD fail by EINVAL on the calling thread if it has
-// any of flags.
-func refuseFlags(t *testing.T, flags uint32) {
-	t.Helper()
-	const (
-		load, jumpEqual, jumpSet, ret = unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, unix.BPF_JMP | unix.BPF_JSET | unix.BPF_K, unix.BPF_RET | unix.BPF_K
-		nr, arg1, arg2                = 0, 24, 32 // offsets in struct seccomp_data, of the lower halves
-	)
-	if binary.NativeEndian.Uint16([]byte{1, 0}) != 1 {
-		t.Skip("the filter is written for little-endian machines")
-	}
-	filter := []unix.SockFilter{
-		{Code: load, K: nr},
-		{Code: jumpEqual, K: unix.SYS_IOCTL, Jf: 5},
-		{Code: load, K: arg1},
-		{Code: jumpEqual, K: unix.TUNSETOFFLOAD, Jf: 3},
-		{Code: load, K: arg2},
-		{Code: jumpSet, K: flags, Jf: 1},
-		{Code: ret, K: unix.SECCOMP_RET_ERRNO | uint32(unix.EINVAL)},
-		{Code: ret, K: unix.SECCOMP_RET_ALLOW},
-	}
-	prog := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
-	if err := unix.Prctl(unix.PR_SET_SECCOMP, unix.SECCOMP_MODE_FILTER, uintptr(unsafe.Pointer(&prog)), 0, 0); err != nil {
-		t.Fatal(fmt.Errorf("seccomp: %w", err))
 	}
 }
 

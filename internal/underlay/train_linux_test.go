@@ -2,18 +2,17 @@ package underlay_test
 
 import (
 	"bytes"
-	"encoding/binary"
-	"fmt"
 	"net/netip"
 	"os"
 	"strconv"
 	"testing"
 	"time"
-	"unsafe"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/uvtep/uvtep/internal/frame"
+	"github.com/uvtep/uvtep/internal/nettest"
 	"github.com/uvtep/uvtep/internal/underlay"
-	"golang.org/x/sys/unix"
 )
 
 // train is a packet of count datagrams of size bytes, 8 at least, but the last.
@@ -305,7 +304,8 @@ func TestAKernelWithoutReceiveOffloadGivesTheRest(t *testing.T) {
 	w, a, _ := kernelWorld(t, hosts4)
 	var e underlay.Endpoint
 	a.Do(func() {
-		refuseGRO(t)
+		const udpGRO = 104
+		nettest.RefuseValue(t, unix.ENOPROTOOPT, unix.SYS_SETSOCKOPT, unix.IPPROTO_UDP, udpGRO)
 		var err error
 		cfg := config(w.a)
 		cfg.Offload = underlay.All
@@ -320,33 +320,6 @@ func TestAKernelWithoutReceiveOffloadGivesTheRest(t *testing.T) {
 	b := mustOpen(t, w.openB, config(w.b))
 	mustWrite(t, b, packets(w.a, 3, 20))
 	read(t, e, 3)
-}
-
-// refuseGRO makes setsockopt fail for UDP_GRO on the calling thread.
-func refuseGRO(t *testing.T) {
-	t.Helper()
-	const (
-		load, jumpEqual, ret = unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, unix.BPF_RET | unix.BPF_K
-		nr, arg1, arg2       = 0, 24, 32 // offsets in struct seccomp_data, of the lower halves
-		udpGRO               = 104
-	)
-	if binary.NativeEndian.Uint16([]byte{1, 0}) != 1 {
-		t.Skip("the filter is written for little-endian machines")
-	}
-	filter := []unix.SockFilter{
-		{Code: load, K: nr},
-		{Code: jumpEqual, K: unix.SYS_SETSOCKOPT, Jf: 5},
-		{Code: load, K: arg1},
-		{Code: jumpEqual, K: unix.IPPROTO_UDP, Jf: 3},
-		{Code: load, K: arg2},
-		{Code: jumpEqual, K: udpGRO, Jf: 1},
-		{Code: ret, K: unix.SECCOMP_RET_ERRNO | uint32(unix.ENOPROTOOPT)},
-		{Code: ret, K: unix.SECCOMP_RET_ALLOW},
-	}
-	prog := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
-	if err := unix.Prctl(unix.PR_SET_SECCOMP, unix.SECCOMP_MODE_FILTER, uintptr(unsafe.Pointer(&prog)), 0, 0); err != nil {
-		t.Fatal(fmt.Errorf("seccomp: %w", err))
-	}
 }
 
 func TestTrainsAllocateNothing(t *testing.T) {
