@@ -22,10 +22,10 @@ func (s *Server) apply(cfg SegmentConfig) error {
 	for _, r := range cfg.Hosts {
 		addReservation(nets, newHost(r))
 	}
-	// One made live gives way to the configuration's, and is back once that one
-	// is gone.
+	// One made live gives way to what the configuration says of its address or
+	// its client, and is back once that is gone.
 	for _, r := range s.live {
-		if h := newHost(r); rivalOf(nets, h) == nil {
+		if h := newHost(r); cfg.hasRoomFor(r) && rivalOf(nets, h) == nil {
 			h.live = true
 			addReservation(nets, h)
 		}

@@ -22,10 +22,10 @@ func (s *Server6) apply(cfg SegmentConfig6) error {
 	for _, r := range cfg.Hosts {
 		hosts.add(newHost6(r))
 	}
-	// One made live gives way to the configuration's, and is back once that one
-	// is gone.
+	// One made live gives way to what the configuration says of its address or
+	// its client, and is back once that is gone.
 	for _, r := range s.live {
-		if h := newHost6(r); hosts.rival(h) == nil {
+		if h := newHost6(r); cfg.hasRoomFor(r) && hosts.rival(h) == nil {
 			h.live = true
 			hosts.add(h)
 		}

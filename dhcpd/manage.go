@@ -116,21 +116,23 @@ func (s *Server) Reserve(r Reservation) error {
 	return nil
 }
 
-// Unreserve removes the reservation of an address that Reserve made. The client
-// keeps the lease that it has until it ends. Errors are ErrNoLease when the
-// address is not reserved, and ErrConfigured when the configuration does it.
+// Unreserve removes the reservation of an address that Reserve made, also one
+// that has given way. The client keeps the lease that it has until it ends.
+// Errors are ErrNoLease when the address is not reserved, and ErrConfigured when
+// the configuration does it.
 func (s *Server) Unreserve(ip netip.Addr) error {
 	s.mu.Lock()
 	defer s.unlock()
 	s.expire(s.svc.elapsed())
 	v := toU32(ip)
 	n := s.netOf(v)
-	switch {
-	case n == nil || n.hostIP[v] == nil:
-		return fmt.Errorf("unreserve %s: %w", ip, ErrNoLease)
-	case !n.hostIP[v].live:
+	if n != nil && n.hostIP[v] != nil && !n.hostIP[v].live {
 		return refusef(ErrConfigured, "%s is reserved for %s by the configuration", ip, n.hostIP[v].who())
 	}
-	s.live = slices.DeleteFunc(s.live, func(r Reservation) bool { return r.IP == ip })
+	others := slices.DeleteFunc(slices.Clone(s.live), func(r Reservation) bool { return r.IP == ip })
+	if len(others) == len(s.live) {
+		return fmt.Errorf("unreserve %s: %w", ip, ErrNoLease)
+	}
+	s.live = others
 	return s.apply(s.cfg)
 }

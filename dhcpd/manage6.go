@@ -148,18 +148,15 @@ func (s *Server6) Unreserve(ip netip.Addr) error {
 	s.mu.Lock()
 	defer s.unlock()
 	s.expire(s.svc.elapsed())
-	var h *host6
-	for p, o := range s.hosts.at {
-		if p.Addr() == ip {
-			h = o
+	for p, h := range s.hosts.at {
+		if p.Addr() == ip && !h.live {
+			return refusef(ErrConfigured, "%s is reserved for %s by the configuration", ip, h.who())
 		}
 	}
-	switch {
-	case h == nil:
+	others := slices.DeleteFunc(slices.Clone(s.live), func(r Reservation6) bool { return r.IP == ip || r.Prefix.IsValid() && r.Prefix.Addr() == ip })
+	if len(others) == len(s.live) {
 		return fmt.Errorf("unreserve %s: %w", ip, ErrNoLease)
-	case !h.live:
-		return refusef(ErrConfigured, "%s is reserved for %s by the configuration", ip, h.who())
 	}
-	s.live = slices.DeleteFunc(s.live, func(r Reservation6) bool { return r.IP == ip || r.Prefix.IsValid() && r.Prefix.Addr() == ip })
+	s.live = others
 	return s.apply(s.cfg)
 }

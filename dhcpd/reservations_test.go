@@ -1,6 +1,7 @@
 package dhcpd_test
 
 import (
+	"cmp"
 	"errors"
 	"net/netip"
 	"strings"
@@ -245,6 +246,45 @@ func TestAReservationGivesWayToTheConfigurationsAndComesBack(t *testing.T) {
 	}
 	if l := w.srv.Leases(); len(l) != 0 {
 		t.Errorf("left over: %+v", l)
+	}
+}
+
+func TestAReservationThatHasGivenWayCanStillBeRemoved(t *testing.T) {
+	elsewhere := blue()
+	elsewhere.Hosts = []dhcpd.Reservation{{MAC: mac(1), IP: addr(241)}}
+	smaller := blue()
+	smaller.Subnet, smaller.Ranges = netip.MustParsePrefix("192.168.100.0/25"), []dhcpd.Range{{First: addr(10), Last: addr(20)}}
+	for name, cfg := range map[string]dhcpd.SegmentConfig{"its client has another": elsewhere, "it is in no subnet": smaller} {
+		w := newWorld(t)
+		if err := errors.Join(w.srv.Reserve(dhcpd.Reservation{MAC: mac(1), IP: addr(240)}), w.srv.Reconfigure(cfg)); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if err := w.srv.Unreserve(addr(240)); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if err := w.srv.Reconfigure(blue()); err != nil {
+			t.Fatal(err)
+		}
+		if l := w.srv.Leases(); len(l) != 0 {
+			t.Errorf("%s: it is back: %+v", name, l)
+		}
+	}
+}
+
+func TestAReservationGivesWayToTheServersOwnAddressAndTheGateways(t *testing.T) {
+	w := newWorld(t)
+	if err := w.srv.Reserve(dhcpd.Reservation{MAC: mac(1), IP: addr(240)}); err != nil {
+		t.Fatal(err)
+	}
+	server, gateway := blue(), blue()
+	server.Server, gateway.Gateway = addr(240), addr(240)
+	for name, cfg := range map[string]dhcpd.SegmentConfig{"the server's": server, "the gateway's": gateway, "": blue()} {
+		if err := w.srv.Reconfigure(cfg); err != nil {
+			t.Fatal(err)
+		}
+		if l := w.srv.Leases(); len(l) == 1 != (name == "") {
+			t.Errorf("the address is %s: %+v", cmp.Or(name, "nobody's"), l)
+		}
 	}
 }
 

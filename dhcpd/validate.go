@@ -168,6 +168,19 @@ func (r RelaySubnet) validateRanges(f *faults, at string) {
 	}
 }
 
+// hasRoomFor reports whether a reservation fits the subnets of a configuration
+// that is right.
+func (c SegmentConfig) hasRoomFor(r Reservation) bool {
+	subnets := []netip.Prefix{c.Subnet}
+	for _, relay := range c.Relays {
+		subnets = append(subnets, relay.Subnet)
+	}
+	c.Hosts = []Reservation{r}
+	var f faults
+	c.validateHosts(&f, subnets)
+	return len(f) == 0
+}
+
 func (c SegmentConfig) validateHosts(f *faults, subnets []netip.Prefix) {
 	seen := map[string]int{}
 	once := func(i int, path, kind, key, shown string) {

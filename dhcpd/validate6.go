@@ -164,6 +164,14 @@ func (c SegmentConfig6) validateDelegations(f *faults) {
 	}
 }
 
+// hasRoomFor reports whether a reservation fits a configuration that is right.
+func (c SegmentConfig6) hasRoomFor(r Reservation6) bool {
+	c.Hosts = []Reservation6{r}
+	var f faults
+	c.validateHosts(&f)
+	return len(f) == 0
+}
+
 func (c SegmentConfig6) validateHosts(f *faults) {
 	seen := map[string]int{}
 	once := func(i int, path, kind, key, shown string) {
