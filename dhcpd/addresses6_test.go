@@ -93,18 +93,6 @@ func TestEveryAddressOfARangeIsGivenOutOnce(t *testing.T) {
 	}
 }
 
-// details are the details of the events of a kind so far.
-func (w *world6) details(kind dhcpd.EventKind) (out []string) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for _, e := range w.events {
-		if e.Kind == kind {
-			out = append(out, e.Detail)
-		}
-	}
-	return out
-}
-
 func TestTheLongestUnusedAddressGoesToANewClient(t *testing.T) {
 	w := newWorld6(t, pool6(3))
 	var had []netip.Prefix
@@ -422,5 +410,68 @@ func TestNoMoreEndedLeasesAreRememberedThanMatter(t *testing.T) {
 	}
 	if len(left) != dhcpd.MaxUnused {
 		t.Errorf("%d ended leases are remembered, want %d", len(left), dhcpd.MaxUnused)
+	}
+}
+
+// A live reservation that the configuration no longer allows waits until it is
+// allowed again.
+func TestAReservationOfIPv6ThatTheConfigurationNoLongerAllowsIsNotServed(t *testing.T) {
+	w := newWorld6(t)
+	must(t, w.srv6.Reserve(dhcpd.Reservation6{MAC: mac(1), IP: addr6(0x50), Prefix: prefix("2001:db8:300::/56")}))
+	for name, tt := range map[string]struct {
+		edit   func(*dhcpd.SegmentConfig6)
+		served bool
+	}{
+		"the server moved there": {func(c *dhcpd.SegmentConfig6) { c.Server = addr6(0x50) }, false},
+		"cut otherwise": {func(c *dhcpd.SegmentConfig6) {
+			c.Delegations = []dhcpd.Delegation{{Prefix: prefix("2001:db8:300::/55"), Length: 60}}
+		}, false},
+		"as it was": {func(*dhcpd.SegmentConfig6) {}, true},
+	} {
+		must(t, w.srv6.Reconfigure(config6(tt.edit)))
+		var given []netip.Prefix
+		for i := range 8 {
+			c := client6(i)
+			c.NA, c.PD = []uint32{1}, []uint32{1}
+			got := w.must6(advertise6, c.Solicit(), from6{}).gives()
+			if served := i == 1 && slices.Equal(got, []netip.Prefix{one(addr6(0x50)), prefix("2001:db8:300::/56")}); i == 1 && served != tt.served {
+				t.Errorf("%s: its client is given %v", name, got)
+			}
+			for _, p := range got {
+				if slices.ContainsFunc(given, p.Overlaps) || p == one(config6(tt.edit).Server) {
+					t.Errorf("%s: client %d is given %s, which is somebody else's", name, i, p)
+				}
+			}
+			given = append(given, got...)
+		}
+		w.clock.Advance(dhcpd.DefaultOfferHold)
+	}
+}
+
+func TestDeclinedAddressesLeaveNothingInTheStore(t *testing.T) {
+	w := newWorld6(t)
+	for i := range 3 {
+		c := client6(i)
+		w.bind6(c)
+		w.must6(reply6Type, c.Decline(), from6{})
+	}
+	if n := len(leases6(t, w.store.Under, 100)); n != 3 {
+		t.Fatalf("%d records of declined addresses, want 3", n)
+	}
+	w.clock.Advance(dhcpd.DefaultDeclineHold)
+	w.srv6.Stats()
+	w.svc.Commit()
+	if l := leases6(t, w.store.Under, 100); len(l) != 0 {
+		t.Errorf("left over: %+v", l)
+	}
+	// Nor those that ended while nobody looked.
+	c := client6(9)
+	w.bind6(c)
+	w.must6(reply6Type, c.Decline(), from6{})
+	w.clock.Advance(dhcpd.DefaultDeclineHold)
+	w = newWorld6On(t, w.clock, w.store.Under)
+	w.svc.Commit()
+	if l := leases6(t, w.store.Under, 100); len(l) != 0 {
+		t.Errorf("left over after a restart: %+v", l)
 	}
 }

@@ -396,6 +396,24 @@ func TestReconfigureKeepsLeasesAndRefusesWhatNoLongerFits(t *testing.T) {
 	w.mustFrom(ack, c.Renew(), from{src: c.IP, dst: serverIP}) // all as it was
 }
 
+func TestAReconfigurationAmidAMoveKeepsTheNewAddressTheClients(t *testing.T) {
+	w := newWorld(t)
+	c := client(1)
+	w.bind(c)
+	w.clock.Advance(time.Hour)
+	cfg := blue()
+	cfg.Lease = 2 * time.Hour
+	cfg.Ranges = []dhcpd.Range{{First: addr(100), Last: addr(200)}}
+	must(t, w.srv.Reconfigure(cfg))
+	c.IP = netip.Addr{}
+	r := w.serve(w.selecting(c), from{}) // the new lease ends before the former one would
+	cfg.Ranges[0].Last = addr(150)
+	must(t, w.srv.Reconfigure(cfg))
+	w.svc.Commit()
+	c.IP = r.one(t, ack).yiaddr()
+	w.mustFrom(ack, c.Renew(), from{src: c.IP, dst: serverIP})
+}
+
 func TestReleaseByAnOperatorTakesBackLeasesOffersAndDeclinedAddresses(t *testing.T) {
 	w := newWorld(t)
 	c, d := client(1), client(2)

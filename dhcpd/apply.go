@@ -74,13 +74,23 @@ func (s *Server) insert(b *binding) {
 		n.offers[b.key] = b
 	case StateDeclined:
 	default:
-		// One client has one lease in a subnet; should there be two, the one
-		// that lasts counts, else the one that ended last.
-		if o := n.byKey[b.key]; o == nil || b.state == o.state && b.expires > o.expires || b.state == StateBound && o.state == StateFree {
+		// One client has one lease in a subnet; should there be two, the one that it
+		// was given last counts, then the one that lasts, or ended last.
+		o := n.byKey[b.key]
+		switch {
+		case o == nil, b.state == StateBound && o.state == StateFree, b.state == o.state && newer(b, o) > 0:
 			n.byKey[b.key] = b
 		}
 	}
 	n.settle(b.ip)
+}
+
+// newer compares two leases of a client.
+func newer(a, b *binding) int {
+	if a.state == StateFree {
+		return cmp.Compare(a.expires, b.expires)
+	}
+	return cmp.Or(cmp.Compare(a.start, b.start), cmp.Compare(a.expires, b.expires))
 }
 
 // addReservation puts a reservation into the subnet of its address, one without

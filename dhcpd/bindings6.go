@@ -25,7 +25,7 @@ func (s *Server6) expire(now time.Duration) {
 			b.state = StateFree
 			s.settle(b)
 		case StateDeclined:
-			s.forget(b)
+			s.discard(b)
 		}
 	}
 	s.arm()
@@ -103,12 +103,15 @@ const MaxUnused = 16384
 // remember forgets the longest unused of a pool's ended leases beyond MaxUnused.
 func (s *Server6) remember(p *pool6) {
 	for p.unused.Len() > MaxUnused {
-		b := p.unused.Front().Value.(*binding6)
-		if b.stored {
-			s.queue(b, Change{Segment: s.segment, Delete: true, Lease: s.leaseOf(b)})
-		}
-		s.forget(b)
+		s.discard(p.unused.Front().Value.(*binding6))
 	}
+}
+
+// discard forgets a binding for good: nobody may ever have the address again, so
+// what the store has of it would stay there.
+func (s *Server6) discard(b *binding6) {
+	s.queue(b, Change{Segment: s.segment, Delete: true, Lease: s.leaseOf(b)})
+	s.forget(b)
 }
 
 // forget removes a binding altogether.

@@ -79,9 +79,12 @@ func (s *hosts6) add(h *host6) {
 
 // rival is a reservation of h's client, or of what h keeps; nil if there is none.
 func (s *hosts6) rival(h *host6) *host6 {
-	for _, p := range h.reserved() {
+	if o := s.at[h.addr]; o != nil { // no prefix overlaps the subnet
+		return o
+	}
+	if h.pd.IsValid() {
 		for q, o := range s.at {
-			if p.Overlaps(q) {
+			if h.pd.Overlaps(q) {
 				return o
 			}
 		}

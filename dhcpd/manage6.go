@@ -102,8 +102,7 @@ func (s *Server6) Release(ip netip.Addr) error {
 		s.lapse(b)
 	case b.state == StateDeclined:
 		s.event(EventReleased, b, "")
-		s.queue(b, Change{Segment: s.segment, Delete: true, Lease: s.leaseOf(b)})
-		s.forget(b)
+		s.discard(b)
 	default:
 		s.end(nil, b)
 	}

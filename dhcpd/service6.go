@@ -76,6 +76,7 @@ func (s *Server6) load() error {
 		case left > 0 && l.State != StateFree:
 			s.expiry.set(b)
 		case l.State == StateDeclined:
+			s.discard(b)
 			return nil
 		default:
 			b.state = StateFree
