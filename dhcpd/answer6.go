@@ -86,11 +86,13 @@ func (s *Server6) configure(c *call6, w *writer6) {
 			put(o)
 		}
 	}
-	if c.m.fqdn != nil && c.m.asked != nil && c.m.wants(dhcpv6.OptionFQDN) && len(*w)+300 <= maxReply6 {
-		domain := ""
-		if len(s.cfg.Search) > 0 {
-			domain = s.cfg.Search[0]
-		}
+	domain := ""
+	if len(s.cfg.Search) > 0 {
+		domain = s.cfg.Search[0]
+	}
+	const around = 8 // at most: the option's head, flags, the length of a first label and two ends
+	fits := len(*w)+around+len(c.m.fqdn)+len(hostname)+len(domain) <= maxReply6
+	if fits && c.m.fqdn != nil && c.m.asked != nil && c.m.wants(dhcpv6.OptionFQDN) {
 		w.fqdn(c.m.fqdn, hostname, domain)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"math"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/insomniacslk/dhcp/dhcpv6"
@@ -122,15 +123,17 @@ func (w *writer6) wrap(relays []relay6) (ends []int) {
 	return ends
 }
 
-// echo writes the options that the relay wants back (RFC 4994).
+// echo writes the options that the relay wants back (RFC 4994), each once.
 func (w *writer6) echo(options []byte) {
 	const most = 8
 	list := findOption(options, dhcpv6.OptionEchoRequest)
+	done := []dhcpv6.OptionCode{dhcpv6.OptionInterfaceID, dhcpv6.OptionRelayMsg, dhcpv6.OptionEchoRequest}
 	for i := 0; i+2 <= len(list) && i < 2*most; i += 2 {
 		code := dhcpv6.OptionCode(binary.BigEndian.Uint16(list[i:]))
-		if code == dhcpv6.OptionInterfaceID || code == dhcpv6.OptionRelayMsg || code == dhcpv6.OptionEchoRequest {
+		if slices.Contains(done, code) {
 			continue
 		}
+		done = append(done, code)
 		if data := findOption(options, code); data != nil {
 			w.option(code, data)
 		}

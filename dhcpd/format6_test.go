@@ -217,6 +217,19 @@ func TestANameIsAnsweredToWhoAsksForIt(t *testing.T) {
 	}
 }
 
+// RFC 1035 section 2.3.4: a name has at most 255 bytes.
+func TestANameThatIsTooLongIsNotAnswered(t *testing.T) {
+	w := newWorld6(t)
+	c := client6(1)
+	for labels, answered := range map[int]bool{60: true, 2000: false} {
+		c.Asked, c.Extra = []uint16{39}, []dhcpv6.Option{option6(39, append([]byte{0}, bytes.Repeat([]byte("\x03abc"), labels)...)...)}
+		r := w.must6(advertise6, c.Solicit(), from6{})
+		if (r.option(39) != "-") != answered || len(r.Payload) > 1232 || len(r.gives()) != 1 {
+			t.Errorf("%d labels: %d bytes", labels, len(r.Payload))
+		}
+	}
+}
+
 // options6 are the options of a message as they are on the wire.
 func options6(b []byte) map[dhcpv6.OptionCode][]byte {
 	out := map[dhcpv6.OptionCode][]byte{}
@@ -272,6 +285,18 @@ func TestAReplyToRelaysGoesTheWholeWayBack(t *testing.T) {
 	}
 	// Through relays any destination is as good as multicast (section 18.4).
 	w.says(wrap(c.Release()), f, "Success")
+}
+
+// A relay that wants one option echoed many times gets it once.
+func TestAnOptionIsEchoedOnce(t *testing.T) {
+	w := newWorld6(t)
+	list := bytes.Repeat([]byte{0, 37}, 8)
+	b := relayed6(client6(1).Solicit(), netip.IPv6Unspecified(), local6,
+		option6(dhcpv6.OptionEchoRequest, list...), option6(37, make([]byte, 8500)...))
+	r := w.must6(advertise6, b, from6{})
+	if n := len(r.relays[0].Options.Options); n != 2 || len(r.gives()) != 1 {
+		t.Errorf("%d options, %d bytes, gives %v", n, len(r.Payload), r.gives())
+	}
 }
 
 func TestARequestThroughThirtyTwoRelaysIsAnswered(t *testing.T) {

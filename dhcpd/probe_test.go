@@ -447,3 +447,19 @@ func TestOffersGoByThemselves(t *testing.T) {
 		t.Errorf("left over: %d, %d", queued, held)
 	}
 }
+
+func TestAClientWhoseAddressWasClaimedIsAnsweredByItsLastDISCOVER(t *testing.T) {
+	w, _ := probed(t)
+	c := client(1)
+	old := w.serve(c.Discover(), from{})
+	w.srv.InUse(addr(10), stranger)
+	last := w.serve(c.Discover(), from{}) // before the other address was looked for
+	w.srv.Probed()
+	w.pass()
+	if len(old.replies) != 0 {
+		t.Errorf("%d replies to the DISCOVER that the client has given up", len(old.replies))
+	}
+	if r := last.one(t, offer); r.yiaddr() != addr(11) {
+		t.Errorf("offered %s", r.yiaddr())
+	}
+}

@@ -19,7 +19,9 @@ func (s *Server) discover(c *call) Outcome {
 		return PortFull
 	}
 	if p := s.waiting(c); p != nil {
-		p.keep(c)
+		if c.tries == 0 { // else the client has asked anew since
+			p.keep(c)
+		}
 		return Duplicate
 	}
 	b := s.choose(c)
