@@ -31,6 +31,9 @@ func (s *source) dhcp6(p path, raw *rawDHCP6, ports []Port) *DHCP6 {
 			d.Ranges = explicit
 		}
 		d.Ranges = without(d.Ranges, d.Server)
+		if len(explicit) > 0 && len(d.Ranges) == 0 {
+			s.fault(p.key("ranges"), "no address is left to give but the server's own; [] is for options only")
+		}
 	}
 	return d
 }

@@ -9,8 +9,9 @@ import (
 )
 
 // ra resolves what router advertisements say; dhcp6 is nil where the segment has
-// no DHCPv6 server, or one with faults.
-func (s *source) ra(p path, raw *rawRA, dhcp6 *DHCP6) *RA {
+// no DHCPv6 server, or one with faults. mtu is the segment's, 0 where it does not
+// say.
+func (s *source) ra(p path, raw *rawRA, dhcp6 *DHCP6, mtu int) *RA {
 	r, before := defaultRA(dhcp6), len(s.faults)
 	r.Managed = s.boolean(raw.Managed, r.Managed)
 	r.Other = s.boolean(raw.Other, r.Other)
@@ -26,6 +27,9 @@ func (s *source) ra(p path, raw *rawRA, dhcp6 *DHCP6) *RA {
 	}
 	if n, word, ok := s.integerOr(p.key("mtu"), raw.MTU, string(raw.MTU), minMTU6, 65535); ok {
 		r.MTU = RAMTU{Off: word, Value: int(n)}
+		if mtu > 0 && r.MTU.Value > mtu {
+			s.fault(p.key("mtu"), "%d is more than the segment's MTU, %d", n, mtu)
+		}
 	}
 	r.Interval = s.duration(p.key("interval"), raw.Interval, 4*time.Second, 30*time.Minute, time.Second, DefaultRAInterval)
 	r.Lifetime = s.duration(p.key("lifetime"), raw.Lifetime, 0, 9000*time.Second, time.Second, 0)

@@ -42,7 +42,7 @@ func (s *source) segment(p path, raw *rawSegment, u *Underlay) Segment {
 		seg.DHCP6 = s.dhcp6(p.key("dhcp6"), raw.DHCP6, seg.Ports)
 	}
 	if raw.RA != nil && !raw.RA.Off {
-		seg.RA = s.ra(p.key("ra"), raw.RA, seg.DHCP6)
+		seg.RA = s.ra(p.key("ra"), raw.RA, seg.DHCP6, seg.MTU)
 	}
 	for _, key := range []path{p.key("dhcp6"), p.key("ra")} {
 		if s.has(key) && s.has(p.key("mtu")) && seg.MTU < minMTU6 {

@@ -175,7 +175,7 @@ func (g generator) ra() string {
 	return g.some("managed: "+g.one("true", "false"), "other: "+g.one("true", "false"),
 		"prefixes: "+g.one("[]", `[{prefix: "2001:db8::/64"}]`, `[{prefix: "2001:db8:5::/64", autonomous: true}, {prefix: "2001:db8:6::/65", on_link: false}]`,
 			`[{prefix: "fd00::/64", autonomous: false, valid: 1h}, {prefix: "fd00:1::/64", valid: 1h, preferred: 1s}]`),
-		"dns: "+g.one("[]", `["2001:db8::1"]`), "search: "+g.one("[]", "[blue.example]"), "mtu: "+g.one("off", "1280", "9000"),
+		"dns: "+g.one("[]", `["2001:db8::1"]`), "search: "+g.one("[]", "[blue.example]"), "mtu: "+g.one("off", "1280"),
 		"interval: "+g.one("10m", "4s", "30m"), "lifetime: "+g.one("0s", "30m", "2h30m"))
 }
 

@@ -134,7 +134,8 @@ func (s *source) isHost(p path, a netip.Addr) bool {
 func (s *source) hosts4(p path, list []ipv4Text) []netip.Addr { return each(s, p, list, s.host4) }
 func (s *source) hosts6(p path, list []ipv6Text) []netip.Addr { return each(s, p, list, s.host6) }
 
-// each parses a list of addresses, of which none may be twice.
+// each parses a list of addresses that goes into one option, of which none may be
+// twice.
 func each[T any](s *source, p path, list []T, parse func(path, T) (netip.Addr, bool)) []netip.Addr {
 	var out []netip.Addr
 	for i, v := range list {
@@ -147,6 +148,11 @@ func each[T any](s *source, p path, list []T, parse func(path, T) (netip.Addr, b
 			continue
 		}
 		out = append(out, a)
+	}
+	if len(out) > 0 {
+		if size := len(out) * out[0].BitLen() / 8; size > maxOption {
+			s.fault(p, "take %d bytes; an option has at most %d", size, maxOption)
+		}
 	}
 	return out
 }
