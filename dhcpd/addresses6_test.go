@@ -475,3 +475,25 @@ func TestDeclinedAddressesLeaveNothingInTheStore(t *testing.T) {
 		t.Errorf("left over after a restart: %+v", l)
 	}
 }
+
+func TestAReservationOfIPv6ThatHasGivenWayCanStillBeRemoved(t *testing.T) {
+	server := config6(func(c *dhcpd.SegmentConfig6) { c.Server = addr6(0x50) })
+	for name, cfg := range map[string]dhcpd.SegmentConfig6{
+		"its client has another":      config6(reserved6(dhcpd.Reservation6{MAC: mac(1), IP: addr6(0x99)})),
+		"the address is the server's": server,
+	} {
+		w := newWorld6(t)
+		must(t, w.srv6.Reserve(dhcpd.Reservation6{MAC: mac(1), IP: addr6(0x50)}))
+		must(t, w.srv6.Reconfigure(cfg))
+		if slices.ContainsFunc(w.srv6.Leases(), func(l dhcpd.Lease) bool { return l.IP == addr6(0x50) }) {
+			t.Errorf("%s: it stays", name)
+		}
+		if err := w.srv6.Unreserve(addr6(0x50)); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		must(t, w.srv6.Reconfigure(config6()))
+		if l := w.srv6.Leases(); len(l) != 0 {
+			t.Errorf("%s: it is back: %+v", name, l)
+		}
+	}
+}

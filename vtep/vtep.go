@@ -124,11 +124,13 @@ func (v *VTEP) Run(ctx context.Context) error {
 		g.Go(func() error { w.run(carrying); return nil })
 	}
 	v.serving.Store(true)
+	v.mu.Lock() // so that none is started that a change has just stopped
 	for _, s := range v.Segments() {
 		if sv := s.view.Load().service; sv != nil && sv.ra != nil {
 			sv.ra.start()
 		}
 	}
+	v.mu.Unlock()
 	g.Go(func() error { v.keepTime(ctx); return nil })
 	g.Go(func() error { v.maintain(ctx); return nil })
 	g.Go(func() error { v.serve(ctx); return nil })

@@ -138,22 +138,12 @@ type Subscription struct {
 func (s *Subscription) put(e Event) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	switch {
-	case len(s.queue) >= eventBuffer:
+	if len(s.queue) >= eventBuffer {
 		s.missed++
 		return
-	case s.missed > 0:
-		s.queue = append(s.queue, s.lost(e.Time))
 	}
 	s.queue = append(s.queue, e)
 	s.ring()
-}
-
-// lost is the event that stands for those that were missed.
-func (s *Subscription) lost(at time.Time) Event {
-	n := s.missed
-	s.missed = 0
-	return Event{Time: at, Kind: EventMissed, VNI: s.filter.VNI, Missed: n}
 }
 
 func (s *Subscription) ring() {
@@ -177,8 +167,9 @@ func (s *Subscription) Next(ctx context.Context) ([]Event, error) {
 		s.mu.Lock()
 		out := s.queue
 		s.queue = nil
-		if len(out) > 0 && s.missed > 0 {
-			out = append(out, s.lost(out[len(out)-1].Time))
+		if s.missed > 0 { // then the queue was full
+			out = append(out, Event{Time: out[len(out)-1].Time, Kind: EventMissed, VNI: s.filter.VNI, Missed: s.missed})
+			s.missed = 0
 		}
 		ended := s.ended
 		s.mu.Unlock()
