@@ -188,6 +188,10 @@ func TestTryServeLeavesAloneWhatMayTakeItsTime(t *testing.T) {
 	if n, done := try(c.Solicit()); n != 1 || !done {
 		t.Errorf("%d replies, done %t", n, done)
 	}
+	w.bind6(c)
+	if n, done := try(c.Decline()); n != 0 || done {
+		t.Errorf("a DECLINE, of which the log tells: %d replies, done %t", n, done)
+	}
 	// While somebody else is at work on the segment: events are told without the
 	// lock, replies too, so it takes a goroutine that asks all the time.
 	stop, busy := make(chan struct{}), make(chan bool)

@@ -107,8 +107,8 @@ func (s *Server6) handle(req *Request, reply func(Reply), wait bool) (Outcome, b
 		s.mu.Lock()
 	} else if !s.mu.TryLock() {
 		return 0, false
-	} else if len(s.expiry) > 0 && s.expiry[0].expires <= c.now {
-		s.mu.Unlock() // there may be many leases to end
+	} else if !s.quick(c) {
+		s.mu.Unlock()
 		return 0, false
 	}
 	out := Malformed
@@ -121,6 +121,11 @@ func (s *Server6) handle(req *Request, reply func(Reply), wait bool) (Outcome, b
 		reply(c.out)
 	}
 	return out, true
+}
+
+// quick is Server.quick.
+func (s *Server6) quick(c *call6) bool {
+	return c.m.typ != dhcpv6.MessageTypeDecline && (len(s.expiry) == 0 || s.expiry[0].expires > c.now)
 }
 
 // done gives the scratch back; nothing of the request is kept.
