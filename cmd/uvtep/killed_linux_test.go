@@ -99,6 +99,7 @@ type member struct {
 type farewell struct {
 	m     *member
 	msg   []byte
+	from  netip.Addr
 	round int
 }
 
@@ -158,7 +159,7 @@ func (c *crowd) open() {
 	// the addresses would run out.
 	c.gone = slices.DeleteFunc(c.gone, func(f farewell) bool { return f.round+3 < c.round })
 	for _, f := range c.gone {
-		c.send(f.m, f.msg)
+		c.send(f.m, f.msg, f.from)
 	}
 	c.round++
 }
@@ -187,13 +188,13 @@ func (c *crowd) live(over func() bool) {
 func (c *crowd) act(m *member) {
 	switch {
 	case !m.holds.IsValid():
-		c.send(m, m.Discover())
+		c.send(m, m.Discover(), netip.IPv4Unspecified())
 	case c.random.IntN(8) == 0:
 		c.release(m)
 	case c.random.IntN(2) == 0:
-		c.send(m, m.Renew())
+		c.send(m, m.Renew(), m.holds)
 	default:
-		c.send(m, m.Reboot())
+		c.send(m, m.Reboot(), netip.IPv4Unspecified())
 	}
 }
 
@@ -202,25 +203,24 @@ func (c *crowd) act(m *member) {
 func (c *crowd) release(m *member) {
 	c.releases++
 	delete(c.holders, m.holds)
+	from := m.holds
 	m.holds = netip.Addr{}
 	msg := m.Release()
-	c.send(m, msg)
+	c.send(m, msg, from)
 	m.asked = time.Time{}
 	if c.random.IntN(2) == 0 {
 		for i := range c.clients {
 			if c.clients[i] == m {
 				delete(c.byMAC, [6]byte(m.MAC))
-				c.gone = append(c.gone, farewell{m, msg, c.round})
+				c.gone = append(c.gone, farewell{m, msg, from, c.round})
 				c.clients[i] = c.member()
 			}
 		}
 	}
 }
 
-// send sends a message by broadcast, and all of them from no address: a TAP keeps
-// the order of one flow only, and a RELEASE that is overtaken by the DISCOVER
-// behind it takes back what the client has got since.
-func (c *crowd) send(m *member, msg []byte) {
+// send sends a message, by broadcast.
+func (c *crowd) send(m *member, msg []byte, src netip.Addr) {
 	const headers = 14 + 20 + 8
 	b := append(c.frame[:0], make([]byte, headers)...)
 	copy(b, "\xff\xff\xff\xff\xff\xff")
@@ -229,6 +229,7 @@ func (c *crowd) send(m *member, msg []byte) {
 	ip := b[14:]
 	ip[0], ip[8], ip[9] = 0x45, 64, 17
 	binary.BigEndian.PutUint16(ip[2:], uint16(20+8+len(msg)))
+	copy(ip[12:], src.AsSlice())
 	copy(ip[16:], "\xff\xff\xff\xff")
 	var sum uint32
 	for i := 0; i < 20; i += 2 {
@@ -275,7 +276,7 @@ func (c *crowd) hear() bool {
 		m.holds = netip.Addr{}
 	case err != nil: // an answer to what it asked before
 	case send != nil:
-		c.send(m, send)
+		c.send(m, send, netip.IPv4Unspecified())
 	default:
 		m.asked = time.Time{}
 		c.told(m, wasHis)
@@ -318,7 +319,7 @@ func (c *crowd) confirm() {
 				c.t.Errorf("%v was told that %v is its own, and nobody knows of it", m.MAC, m.holds)
 				delete(open, m)
 			case m.asked.IsZero() || time.Since(m.asked) > patience:
-				c.send(m, m.Reboot())
+				c.send(m, m.Reboot(), netip.IPv4Unspecified())
 			}
 		}
 		c.hear()

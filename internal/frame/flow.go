@@ -5,9 +5,17 @@ import "encoding/binary"
 // Golden is 2^64 divided by the golden ratio, the factor by which Hash mixes.
 const Golden = 0x9e3779b97f4a7c15
 
+// The ports of DHCP's messages, those of clients and those to them (RFC 2131
+// section 4.1), the source in front.
+const (
+	FromDHCPClient = 68<<16 | 67
+	ToDHCPClient   = 67<<16 | 68
+)
+
 // Hash tells flows apart. It is of the addresses and, where all fragments of a
 // packet have them, of the ports, or of the MACs where the network header says
-// nothing: equal for all frames of a flow, on every host and in both directions,
+// nothing. A DHCP client is a flow by its MAC, for it changes its address between
+// one message and the next, and must be heard in order. The hash is equal for all frames of a flow, on every host and in both directions,
 // so that all hosts come to the same queue for it and its answers meet it there.
 // Programs for the kernel compute it as well (internal/tap), so it takes nothing
 // that those lack. The frame was parsed.
@@ -26,6 +34,12 @@ func (f *Frame) Hash() uint32 {
 	var ports uint32
 	if i.L4 != 0 && !i.Fragment && (i.Proto == ProtoTCP || i.Proto == ProtoUDP) {
 		ports = binary.BigEndian.Uint32(b[i.L4:])
+		switch ports {
+		case FromDHCPClient:
+			src, dst, ports = binary.BigEndian.Uint64(b[4:])&(1<<48-1), 0, 0
+		case ToDHCPClient:
+			src, dst, ports = binary.BigEndian.Uint64(b)>>16, 0, 0
+		}
 	}
 	return uint32((end(src, uint64(ports>>16)) + end(dst, uint64(ports&0xffff))) * Golden >> 32)
 }

@@ -94,6 +94,27 @@ func TestAFlowAndItsAnswersHaveOneHashAndFlowsSpread(t *testing.T) {
 	}
 }
 
+// A client renews and releases from the address that it has, and discovers from
+// none; what it said first has to be heard first.
+func TestADHCPClientIsOneFlowWhateverItsAddress(t *testing.T) {
+	client := func(src, dst string) uint32 {
+		return udpHash(t, netip.MustParseAddrPort(src), netip.MustParseAddrPort(dst), 300, false)
+	}
+	want := client("0.0.0.0:68", "255.255.255.255:67")
+	for _, c := range [][2]string{{"10.0.0.7:68", "10.0.0.1:67"}, {"10.0.0.7:68", "255.255.255.255:67"}, {"10.0.0.9:68", "10.0.0.1:67"}} {
+		if h := client(c[0], c[1]); h != want {
+			t.Errorf("%s to %s: %#x, want %#x", c[0], c[1], h, want)
+		}
+	}
+	if h := client("10.0.0.7:67", "10.0.0.1:67"); h == want {
+		t.Error("a relay is taken for a client")
+	}
+	answers := client("10.0.0.1:67", "10.0.0.7:68")
+	if h := client("10.0.0.1:67", "255.255.255.255:68"); h != answers {
+		t.Errorf("answers to a client: %#x and %#x", answers, h)
+	}
+}
+
 // Hosts meet only if all of them have the same hash, of other versions as well:
 // these were computed apart.
 func TestTheHashOfAFlowIsTheSameEverywhere(t *testing.T) {

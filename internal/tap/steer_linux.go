@@ -41,11 +41,17 @@ func steering(n int) *program {
 	p.load(byte2, typeAt)
 	p.jump(unix.BPF_JEQ, uint32(frame.TypeIPv4), "IPv4")
 	p.jump(unix.BPF_JEQ, uint32(frame.TypeIPv6), "IPv6")
-	load64(r7, 4)
-	p.imm(unix.BPF_LSH, r7, 16)
-	p.imm(unix.BPF_RSH, r7, 16)
-	load64(r8, 0)
-	p.imm(unix.BPF_RSH, r8, 16)
+	srcMAC := func(reg uint8) {
+		load64(reg, 4)
+		p.imm(unix.BPF_LSH, reg, 16)
+		p.imm(unix.BPF_RSH, reg, 16)
+	}
+	dstMAC := func(reg uint8) {
+		load64(reg, 0)
+		p.imm(unix.BPF_RSH, reg, 16)
+	}
+	srcMAC(r7)
+	dstMAC(r8)
 	p.jump(unix.BPF_JA, 0, "mix")
 
 	p.place("IPv4")
@@ -84,7 +90,19 @@ func steering(n int) *program {
 	p.jump(unix.BPF_JA, 0, "mix")
 	p.place("read")
 	p.loadAt(byte4, r9, frame.EthernetLen)
+	p.jump(unix.BPF_JEQ, frame.FromDHCPClient, "from a DHCP client")
+	p.jump(unix.BPF_JEQ, frame.ToDHCPClient, "to a DHCP client")
 	p.reg(unix.BPF_MOV, r9, r0)
+	p.jump(unix.BPF_JA, 0, "mix")
+
+	p.place("from a DHCP client")
+	srcMAC(r7)
+	p.jump(unix.BPF_JA, 0, "client")
+	p.place("to a DHCP client")
+	dstMAC(r7)
+	p.place("client")
+	p.imm(unix.BPF_MOV, r8, 0)
+	p.imm(unix.BPF_MOV, r9, 0)
 
 	p.place("mix") // r7 and r8 are the addresses, r9 is both ports, or 0
 	p.constant(r1, frame.Golden)

@@ -52,6 +52,12 @@ func someFrame(t *testing.T, r *rand.Rand, serial int) []byte {
 		parts = append(parts, tcp)
 	case 1:
 		v4.Protocol, v6.NextHeader = layers.IPProtocolUDP, layers.IPProtocolUDP
+		switch r.IntN(4) {
+		case 0:
+			udp.SrcPort, udp.DstPort = 68, 67
+		case 1:
+			udp.SrcPort, udp.DstPort = 67, 68
+		}
 		parts = append(parts, udp)
 	case 2: // of a protocol without ports
 		v4.Protocol, v6.NextHeader = 99, 99
