@@ -38,6 +38,7 @@ type model struct {
 	inbox   []letter // replies on their way
 	script  []string
 	edits   []func(*dhcpd.SegmentConfig)
+	other   []func(*dhcpd.SegmentConfig) // what a reconfiguration changes to, and back
 	acks    int
 	full    int // times that a port was
 
@@ -250,6 +251,16 @@ func (m *model) step() {
 		m.log("%s pass", d)
 		m.clock.Advance(d)
 		m.srv.Probed()
+	case n == 98 && m.rng.IntN(2) == 0:
+		m.log("reconfigure")
+		m.edits, m.other = m.other, m.edits
+		cfg := blue()
+		for _, edit := range m.edits {
+			edit(&cfg)
+		}
+		if err := m.srv.Reconfigure(cfg); err != nil {
+			m.fail("%v", err)
+		}
 	case n < 99:
 		c.port = ports[m.rng.IntN(len(ports))]
 		m.log("%s moves to %s", c.MAC, c.port)
@@ -349,6 +360,13 @@ func TestNeverTwoClientsOnOneAddressWhateverTheOrder(t *testing.T) {
 			},
 			reserved(dhcpd.Reservation{MAC: mac(0), IP: addr(10)}, dhcpd.Reservation{ClientID: []byte{0xff, 1}, IP: addr(200)}),
 		}
+		m.other = append(slices.Clone(m.edits), func(c *dhcpd.SegmentConfig) {
+			c.Ranges = []dhcpd.Range{{First: addr(11), Last: addr(11 + size)}}
+			c.Hosts = c.Hosts[:1]
+			if seed%4 == 0 {
+				c.Hosts = nil
+			}
+		})
 		for i := range size + 3 {
 			c := client(i)
 			c.Rapid = i%2 == 0
