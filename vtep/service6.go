@@ -157,6 +157,7 @@ func (w *worker) answerNeighbour(s *Segment, vw *view, f *frame.Frame, m frame.I
 		return
 	}
 	f.SetLen(advertLen)
+	f.Offload = frame.Offload{} // which was the solicitation's
 	a.put(f.Bytes(), sv)
 	f.Parse()
 	f.Ingress = uint32(fdb.Self)

@@ -157,6 +157,21 @@ func TestAnAnswerThatIsLongerThanItsQuestionLeavesTheNextFrameAlone(t *testing.T
 	}
 }
 
+func TestAnAnswerClaimsNothingOfWhatItsSolicitationDid(t *testing.T) {
+	r := newOffloadRig(t, Config{})
+	r.segment(SegmentConfig{VNI: 100, DHCP6: dhcp6Config()}, "a")
+	group := solicitedNode(server6)
+	ask := append(solicit(t, multicastMAC(group), mac(1), guest6, group, server6, true), make([]byte, 100)...)
+	if !r.taps.Device("a").SendSuper(0, ask, frame.Offload{Flags: frame.NeedsCsum, CsumStart: 150}) {
+		t.Fatal("the port takes no frame")
+	}
+	r.turn()
+	b, o, ok := r.taps.Device("a").TryRecvSuper()
+	if !ok || len(b) != advertLen || o.Flags&frame.NeedsCsum != 0 {
+		t.Errorf("answer %x, %+v, there %t", b, o, ok)
+	}
+}
+
 func TestNeighbourSolicitationsThatCannotBeRightAreNotAnswered(t *testing.T) {
 	r, own, link := serving6(t, *dhcp6Config())
 	group := solicitedNode(link)

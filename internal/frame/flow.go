@@ -15,10 +15,11 @@ const (
 // Hash tells flows apart. It is of the addresses and, where all fragments of a
 // packet have them, of the ports, or of the MACs where the network header says
 // nothing. A DHCP client is a flow by its MAC, for it changes its address between
-// one message and the next, and must be heard in order. The hash is equal for all frames of a flow, on every host and in both directions,
-// so that all hosts come to the same queue for it and its answers meet it there.
-// Programs for the kernel compute it as well (internal/tap), so it takes nothing
-// that those lack. The frame was parsed.
+// one message and the next, and must be heard in order. The hash is equal for all
+// frames of a flow, on every host and in both directions, so that all hosts come to
+// the same queue for it and its answers meet it there. Programs for the kernel
+// compute it as well (internal/tap), so it takes nothing that those lack. The frame
+// was parsed.
 func (f *Frame) Hash() uint32 {
 	b, i := f.Bytes(), &f.Info
 	var src, dst uint64
