@@ -179,9 +179,16 @@ func TestAReservationMadeLiveMovesItsClientAtTheNextRenewal(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.mustFrom(nak, c.Renew(), from{src: c.IP, dst: serverIP})
+	former := c.IP
 	c.IP = netip.Addr{}
 	if w.bind(c); c.IP != addr(240) {
 		t.Errorf("got %s, want %s", c.IP, addr(240))
+	}
+	// Who follows the events hears that the former address is free, too.
+	if i := slices.IndexFunc(w.events, func(e dhcpd.Event) bool {
+		return e.Kind == dhcpd.EventReleased && e.Lease.IP == former && e.Lease.CHAddr == string(mac(1)) && !e.Lease.Expires.After(e.Time)
+	}); i < 0 {
+		t.Errorf("no event says that %s is free: %+v", former, w.events)
 	}
 	// One client, one lease: the former address is gone from memory and disk.
 	for name, srv := range map[string]*dhcpd.Server{"memory": w.srv, "disk": newWorldOn(t, w.clock, w.store.Under).srv} {

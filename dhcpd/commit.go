@@ -206,6 +206,10 @@ func (s *Server) finish(j *job, err error) (tell bool) {
 		}
 		if o.seq == j.oldSeq && s.current(o) && o.state != StateOffered {
 			s.expiry.remove(o)
+			if o.state == StateBound {
+				o.expires = s.svc.elapsed()
+				s.event(EventReleased, o, "its client moved to "+toAddr(b.ip).String())
+			}
 			s.home(o.ip).forget(o)
 		}
 	}

@@ -189,6 +189,9 @@ func (s *source) optionValue(p path, v optionText, code int64, l layout, v6 bool
 	case strings.HasSuffix(string(at), ".hex"):
 		data, _ = s.hex(at, *v.hex)
 	default:
+		if code == 0 {
+			return nil, FormNumber // how wide it is nobody knows; the code has its fault already
+		}
 		form, data = FormNumber, s.optionNumber(at, *v.number, code, l)
 	}
 	if s.has(at) {
@@ -206,9 +209,7 @@ func (s *source) ofFamily(p path, v string, v6 bool) (netip.Addr, bool) {
 
 func (s *source) optionNumber(p path, n, code int64, l layout) []byte {
 	if !l.number {
-		if code != 0 {
-			s.fault(p, "the width of a number in option %d is not known: write it as hex", code)
-		}
+		s.fault(p, "the width of a number in option %d is not known: write it as hex", code)
 		return nil
 	}
 	lo, hi := int64(0), int64(1)<<(8*l.unit)-1

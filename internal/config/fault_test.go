@@ -66,7 +66,7 @@ segments:
       ranges: [192.168.100.10-192.168.100.20, 192.168.100.15-192.168.100.30]
       lease: 1h
       t1: 2h
-      options: [{code: 53, hex: "01"}, {code: 42}]
+      options: [{code: 53, hex: "01"}, {code: 42}, {number: 2}]
   - vni: 100
 `
 	const want = `uvtep.yaml:1:1: workrs: unknown key; did you mean workers?
@@ -85,6 +85,7 @@ uvtep.yaml:20:47: segments[1].dhcp.ranges[1]: 192.168.100.15-192.168.100.30 over
 uvtep.yaml:22:11: segments[1].dhcp.t1: 2h is not less than t2, 52m30s
 uvtep.yaml:23:24: segments[1].dhcp.options[0].code: option 53 is not for configuration: it is the server's own
 uvtep.yaml:23:40: segments[1].dhcp.options[1]: has no value: ip, text, hex or number is needed
+uvtep.yaml:23:52: segments[1].dhcp.options[2].code: is missing: an option needs its number
 uvtep.yaml:24:10: segments[2].vni: 100 is also the VNI of segments[1].vni (line 12)`
 	_, err := Parse("uvtep.yaml", []byte(file))
 	if err == nil || err.Error() != want {
