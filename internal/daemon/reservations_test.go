@@ -154,7 +154,7 @@ func TestAReservationWaitsWhileTheConfigurationLeavesNoRoom(t *testing.T) {
 	if got := four.Leases(); len(got) != 1 || got[0].ClientID == "" {
 		t.Errorf("there is %+v", got)
 	}
-	four, six = servers(t)
+	four, _ = servers(t)
 	s.apply(func(uint32, netip.Addr) leaseServer { return four }, slog.New(slog.DiscardHandler))
 	if got := four.Leases(); len(got) != 1 || got[0].CHAddr != string(mac) {
 		t.Errorf("once there is room: %+v", got)
