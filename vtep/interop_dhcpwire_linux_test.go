@@ -77,6 +77,7 @@ func (e *dhcpEar) listen() {
 			continue
 		}
 		h := heard{payload: udp.Payload}
+		mac := p.LinkLayer().LinkFlow().Src().String()
 		flow := p.NetworkLayer().NetworkFlow()
 		h.src, _ = netip.AddrFromSlice(flow.Src().Raw())
 		h.dst, _ = netip.AddrFromSlice(flow.Dst().Raw())
@@ -88,6 +89,7 @@ func (e *dhcpEar) listen() {
 				continue
 			}
 			h.kind, h.xid = kindOf(m, h.dst), m.TransactionID[:]
+			mac = m.ClientHWAddr.String() // a load generator speaks for many clients
 		case 547:
 			m, err := dhcpv6.MessageFromBytes(udp.Payload)
 			if err != nil {
@@ -98,7 +100,6 @@ func (e *dhcpEar) listen() {
 		default:
 			continue
 		}
-		mac := p.LinkLayer().LinkFlow().Src().String()
 		e.said[mac] = append(e.said[mac], h)
 	}
 	e.looked = len(all)
