@@ -43,9 +43,6 @@ func TestEveryScenarioRunsAndAllocatesNothing(t *testing.T) {
 		}
 		ids[s.ID()] = true
 		t.Run(s.ID(), func(t *testing.T) {
-			if testing.Short() && s.Addresses > 100_000 {
-				t.Skip("a table of a million addresses takes its time: not in a short run")
-			}
 			do, stop, err := s.Start()
 			if err != nil {
 				t.Fatal(err)

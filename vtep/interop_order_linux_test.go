@@ -89,7 +89,7 @@ func needSteering(t *testing.T, h *host) {
 	for _, s := range h.v.Segments() {
 		for _, p := range s.Ports() {
 			if !slices.Contains(p.Offload, "steering") {
-				t.Skipf("no right to load a program that chooses the queues of %s (CAP_BPF)", p.Name)
+				nettest.Missing(t, "no right to load a program that chooses the queues of "+p.Name+" (CAP_BPF)")
 			}
 		}
 	}

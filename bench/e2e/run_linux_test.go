@@ -88,9 +88,6 @@ func leavesNothing(t *testing.T) {
 }
 
 func TestARunMeasuresEverythingOfEverySystemAndLeavesNothing(t *testing.T) {
-	if testing.Short() {
-		t.Skip("it takes long")
-	}
 	o := tiny(t, SystemNames()...)
 	nettest.Need(t, "ovs-vswitchd", "ovsdb-server", "ovsdb-tool", "ovs-vsctl")
 	var shares []float64
@@ -149,9 +146,6 @@ func TestIPerf3MakesTheTrafficWhereItIsThere(t *testing.T) {
 }
 
 func TestARunThatIsInterruptedLeavesNothing(t *testing.T) {
-	if testing.Short() {
-		t.Skip("it takes long")
-	}
 	for _, at := range []string{"set up kernel vxlan", "set up Open vSwitch", "set up uvtep", "TCP, 1 stream", "64-byte", "round trip"} {
 		t.Run(at, func(t *testing.T) {
 			o := tiny(t)

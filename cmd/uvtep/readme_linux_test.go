@@ -16,9 +16,6 @@ import (
 // does. What they make, they make in namespaces of their own, where /run and
 // /var/lib are empty and /etc is a copy, and all of it ends with the shell.
 func TestTheCommandsOfTheREADMEDoWhatItSays(t *testing.T) {
-	if testing.Short() {
-		t.Skip("this takes 8 s")
-	}
 	nettest.Root(t)
 	nettest.Need(t, "udhcpc", "unshare", "ping")
 	text, err := os.ReadFile(filepath.Join(repository, "README.md"))

@@ -20,9 +20,6 @@ import (
 
 func TestAnIdleDaemonNeedsLittle(t *testing.T) {
 	t.Parallel()
-	if testing.Short() {
-		t.Skip("this takes 20 s")
-	}
 	h := newHost(t)
 	g := nettest.New(t, "a")
 	h.write(fmt.Sprintf("segments: [{vni: 100, peers: [10.9.0.2], ports: [{tap: tapa, netns: %s, rename: eth0}], dhcp: 192.168.100.0/24}]\n", g.Name))

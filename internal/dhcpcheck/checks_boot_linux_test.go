@@ -97,9 +97,6 @@ func loads(p *packet, file string) {
 
 // The example of the document, as it stands there, boots what it says.
 func TestTheBootExampleOfTheDocsBootsEveryMachine(t *testing.T) {
-	if testing.Short() {
-		t.Skip("this starts a daemon")
-	}
 	nettest.Root(t)
 	text, err := os.ReadFile(document)
 	if err != nil {

@@ -14,7 +14,7 @@ import (
 func Root(t testing.TB) {
 	t.Helper()
 	if os.Geteuid() != 0 {
-		missing(t, "this test makes network namespaces and needs root")
+		Missing(t, "this test makes network namespaces and needs root")
 	}
 	Need(t, "ip")
 }
@@ -25,12 +25,14 @@ func Need(t testing.TB, programs ...string) {
 	t.Helper()
 	for _, p := range programs {
 		if _, err := exec.LookPath(p); err != nil {
-			missing(t, "this test needs the program "+p)
+			Missing(t, "this test needs the program "+p)
 		}
 	}
 }
 
-func missing(t testing.TB, what string) {
+// Missing ends a test for want of what it needs. In CI (CI=true) that is a
+// failure; elsewhere the test is skipped.
+func Missing(t testing.TB, what string) {
 	t.Helper()
 	if os.Getenv("CI") == "true" {
 		t.Fatal(what)

@@ -1,18 +1,17 @@
 package tap_test
 
 import (
-	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
 	"net"
 	"testing"
 	"time"
-	"unsafe"
 
 	"github.com/google/gopacket"
 	"github.com/google/gopacket/layers"
 
 	"github.com/uvtep/uvtep/internal/frame"
+	"github.com/uvtep/uvtep/internal/nettest"
 	"github.com/uvtep/uvtep/internal/tap"
 	"golang.org/x/sys/unix"
 )
@@ -199,7 +198,7 @@ func TestWhoMayNotSteerDoesWithout(t *testing.T) {
 			t.Fatal(err)
 		}
 		k.ns.Do(func() {
-			refuseBPF(t)
+			nettest.RefuseCall(t, unix.EPERM, unix.SYS_BPF)
 			if dev, err = tap.Open(cfg); err != nil {
 				t.Fatal(err)
 			}
@@ -214,24 +213,5 @@ func TestWhoMayNotSteerDoesWithout(t *testing.T) {
 		if err := dev.Close(); err != nil {
 			t.Fatal(err)
 		}
-	}
-}
-
-// refuseBPF makes bpf fail by EPERM on the calling thread.
-func refuseBPF(t *testing.T) {
-	t.Helper()
-	const nr = 0 // offset in struct seccomp_data
-	if binary.NativeEndian.Uint16([]byte{1, 0}) != 1 {
-		t.Skip("the filter is written for little-endian machines")
-	}
-	filter := []unix.SockFilter{
-		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: nr},
-		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: unix.SYS_BPF, Jf: 1},
-		{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ERRNO | uint32(unix.EPERM)},
-		{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ALLOW},
-	}
-	prog := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
-	if err := unix.Prctl(unix.PR_SET_SECCOMP, unix.SECCOMP_MODE_FILTER, uintptr(unsafe.Pointer(&prog)), 0, 0); err != nil {
-		t.Fatal(fmt.Errorf("seccomp: %w", err))
 	}
 }
