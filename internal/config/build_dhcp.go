@@ -17,7 +17,7 @@ func (s *source) dhcp(p path, raw *rawDHCP, ports []Port) *DHCP {
 		Probe:           s.probe(p.key("probe"), raw.Probe),
 		BootFile:        s.bootFile(p.key("boot_file"), raw.BootFile),
 		Serve:           oneOf(s, p.key("serve"), raw.Serve, string(raw.Serve), ServeSegment),
-		DNS:             s.hosts4(p.key("dns"), raw.DNS),
+		DNS:             hosts(s, p.key("dns"), raw.DNS, v4),
 	}
 	s.missing(p.key("subnet"), "the addresses to serve are needed, such as 192.168.100.0/24")
 	d.NextServer, _ = s.host4(p.key("next_server"), raw.NextServer)
@@ -175,7 +175,12 @@ func defaultServer(d *DHCP, ranges []Range) netip.Addr {
 	for _, h := range d.Hosts {
 		taken[h.IP] = true
 	}
-	all := usable(d.Subnet)[0]
+	return firstFree(usable(d.Subnet)[0], ranges, taken)
+}
+
+// firstFree is the first address within all that is in none of the ranges and not
+// taken; the zero Addr if there is none.
+func firstFree(all Range, ranges []Range, taken map[netip.Addr]bool) netip.Addr {
 next:
 	for a := all.First; a.IsValid() && all.Contains(a); a = a.Next() {
 		for _, r := range ranges {

@@ -11,7 +11,7 @@ import (
 
 func (s *source) dhcp6(p path, raw *rawDHCP6, ports []Port) *DHCP6 {
 	d := &DHCP6{
-		DNS:         s.hosts6(p.key("dns"), raw.DNS),
+		DNS:         hosts(s, p.key("dns"), raw.DNS, v6),
 		Search:      s.search(p.key("search"), raw.Search),
 		RapidCommit: raw.RapidCommit,
 		Serve:       oneOf(s, p.key("serve"), raw.Serve, string(raw.Serve), ServeSegment),
@@ -213,19 +213,7 @@ func defaultServer6(d *DHCP6, ranges []Range) netip.Addr {
 	for _, h := range d.Hosts {
 		taken[h.IP] = true
 	}
-next:
-	for a := plus(d.Subnet.Addr(), 2); a.IsValid() && d.Subnet.Contains(a); a = a.Next() {
-		for _, r := range ranges {
-			if r.Contains(a) {
-				a = r.Last
-				continue next
-			}
-		}
-		if !taken[a] {
-			return a
-		}
-	}
-	return netip.Addr{}
+	return firstFree(Range{plus(d.Subnet.Addr(), 2), last(d.Subnet)}, ranges, taken)
 }
 
 // search parses a list of domains, which fit in one option (RFC 3646, section 4).

@@ -159,7 +159,7 @@ func (s *source) classes(p path, raw []rawClass) []Class {
 			}
 			c.Match = s.nonEmpty(here, by.text, "")
 			if digits, isHex := strings.CutPrefix(c.Match, "0x"); isHex && by.key == ByCircuitID {
-				data, ok := s.hex(here, hexText(digits))
+				data, ok := s.hexAfter(here, "0x", digits)
 				if ok && len(data) == 0 {
 					s.fault(here, "is empty: 0x and no byte")
 				}

@@ -2,6 +2,7 @@ package config
 
 import (
 	"encoding/binary"
+	"encoding/hex"
 	"net/netip"
 	"strings"
 )
@@ -103,32 +104,42 @@ func layoutOf(code int64) layout {
 }
 
 func (s *source) options(p path, raw []rawOption, in scope) []Option {
+	key := func(code int64) string { return ownKey(in, code) }
+	return options(s, p, raw, optionSpace{v4, 254, serverOwns, key, layoutOf})
+}
+
+// An optionSpace is what the options of one family are numbered by, in one scope.
+type optionSpace struct {
+	family     family
+	last       int64
+	serverOwns func(code int64) string
+	ownKey     func(code int64) string
+	layoutOf   func(code int64) layout
+}
+
+func options[T interface{ written() (int64, optionText) }](s *source, p path, raw []T, of optionSpace) []Option {
 	var out []Option
-	first := registry[uint8]{}
+	first := registry[uint16]{}
 	for i := range raw {
-		r, at := &raw[i], p.index(i)
-		s.missing(at.key("code"), "an option needs its number")
-		code := s.integer(at.key("code"), r.Code, 1, 254, 0)
-		v := optionText{text: r.Text, hex: r.Hex, number: r.Number}
-		if r.IP != nil {
-			v.ip = texts(*r.IP)
+		at := p.index(i)
+		number := at.key("code")
+		code, v := raw[i].written()
+		s.missing(number, "an option needs its number")
+		code = s.integer(number, code, 1, of.last, 0)
+		if why := of.serverOwns(code); why != "" {
+			s.fault(number, "option %d is not for configuration: it is %s", code, why)
+			code = 0
+		} else if key := of.ownKey(code); key != "" {
+			s.fault(number, "option %d has a key of its own: %s", code, key)
+			code = 0
 		}
-		var o Option
-		o.Data, o.Form = s.optionValue(at, v, code, layoutOf(code), false)
+		o := Option{Code: uint16(code)}
+		o.Data, o.Form = s.optionValue(at, v, code, of.layoutOf(code), of.family)
 		if code == 0 {
 			continue
 		}
-		if why := serverOwns(code); why != "" {
-			s.fault(at.key("code"), "option %d is not for configuration: it is %s", code, why)
-			continue
-		}
-		if key := ownKey(in, code); key != "" {
-			s.fault(at.key("code"), "option %d has a key of its own: %s", code, key)
-			continue
-		}
-		o.Code = uint8(code)
-		if other, taken := first.claim(o.Code, at.key("code")); taken {
-			s.fault(at.key("code"), "option %d is listed twice, also as %s", code, s.other(other))
+		if other, taken := first.claim(o.Code, number); taken {
+			s.fault(number, "option %d is listed twice, also as %s", code, s.other(other))
 			continue
 		}
 		out = append(out, o)
@@ -144,17 +155,9 @@ type optionText struct {
 	number *int64
 }
 
-func texts[T ~string](list []T) []string {
-	var out []string
-	for _, v := range list {
-		out = append(out, string(v))
-	}
-	return out
-}
-
 // optionValue reads the value of one option and checks its length; code is 0
-// where it is not known.
-func (s *source) optionValue(p path, v optionText, code int64, l layout, v6 bool) (data []byte, form Form) {
+// where it has had its fault.
+func (s *source) optionValue(p path, v optionText, code int64, l layout, f family) (data []byte, form Form) {
 	var at path
 	for _, key := range []string{"ip", "text", "hex", "number"} {
 		here := p.key(key)
@@ -178,7 +181,7 @@ func (s *source) optionValue(p path, v optionText, code int64, l layout, v6 bool
 	case strings.HasSuffix(string(at), ".ip"):
 		form = FormIP
 		for i, text := range v.ip {
-			a, ok := s.ofFamily(at.index(i), text, v6)
+			a, ok := s.ofFamily(at.index(i), text, f)
 			if !ok {
 				return data, form
 			}
@@ -198,13 +201,6 @@ func (s *source) optionValue(p path, v optionText, code int64, l layout, v6 bool
 		s.optionLength(at, len(data), code, l)
 	}
 	return data, form
-}
-
-func (s *source) ofFamily(p path, v string, v6 bool) (netip.Addr, bool) {
-	if v6 {
-		return s.ipv6(p, ipv6Text(v))
-	}
-	return s.ipv4(p, ipv4Text(v))
 }
 
 func (s *source) optionNumber(p path, n, code int64, l layout) []byte {
@@ -238,14 +234,25 @@ func (s *source) optionLength(p path, n int, code int64, l layout) {
 	}
 }
 
-// addressesOf reads the value of an option of addresses of size bytes.
-func addressesOf(data []byte, size int) []netip.Addr {
-	var out []netip.Addr
-	for b := data; len(b) >= size; b = b[size:] {
-		a, _ := netip.AddrFromSlice(b[:size])
-		out = append(out, a)
+// optionTextOf is the text that optionValue read; size is an address's.
+func optionTextOf(o Option, size int, l layout) (v optionText) {
+	switch o.Form {
+	case FormIP:
+		for b := o.Data; len(b) >= size; b = b[size:] {
+			a, _ := netip.AddrFromSlice(b[:size])
+			v.ip = append(v.ip, a.String())
+		}
+	case FormText:
+		text := string(o.Data)
+		v.text = &text
+	case FormNumber:
+		n := numberOf(o.Data, l)
+		v.number = &n
+	default:
+		text := hexText(hex.EncodeToString(o.Data))
+		v.hex = &text
 	}
-	return out
+	return v
 }
 
 // numberOf reads the value of an option that was written as a number.

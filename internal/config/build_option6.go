@@ -41,36 +41,6 @@ func layoutOf6(code int64) layout {
 	return layout{}
 }
 
-func (s *source) options6(p path, raw []rawOption6) []Option6 {
-	var out []Option6
-	first := registry[uint16]{}
-	for i := range raw {
-		r, at := &raw[i], p.index(i)
-		s.missing(at.key("code"), "an option needs its number")
-		code := s.integer(at.key("code"), r.Code, 1, 65535, 0)
-		v := optionText{text: r.Text, hex: r.Hex, number: r.Number}
-		if r.IP != nil {
-			v.ip = texts(*r.IP)
-		}
-		var o Option6
-		o.Data, o.Form = s.optionValue(at, v, code, layoutOf6(code), true)
-		if code == 0 {
-			continue
-		}
-		if why := serverOwns6(code); why != "" {
-			s.fault(at.key("code"), "option %d is not for configuration: it is %s", code, why)
-			continue
-		}
-		if key := ownKey6(code); key != "" {
-			s.fault(at.key("code"), "option %d has a key of its own: %s", code, key)
-			continue
-		}
-		o.Code = uint16(code)
-		if other, taken := first.claim(o.Code, at.key("code")); taken {
-			s.fault(at.key("code"), "option %d is listed twice, also as %s", code, s.other(other))
-			continue
-		}
-		out = append(out, o)
-	}
-	return out
+func (s *source) options6(p path, raw []rawOption6) []Option {
+	return options(s, p, raw, optionSpace{v6, 65535, serverOwns6, ownKey6, layoutOf6})
 }

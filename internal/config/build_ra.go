@@ -20,7 +20,7 @@ func (s *source) ra(p path, raw *rawRA, dhcp6 *DHCP6, mtu int) *RA {
 		r.Prefixes = s.raPrefixes(p.key("prefixes"), *raw.Prefixes, r.Managed)
 	}
 	if raw.DNS != nil {
-		r.DNS = s.hosts6(p.key("dns"), *raw.DNS)
+		r.DNS = hosts(s, p.key("dns"), *raw.DNS, v6)
 	}
 	if raw.Search != nil {
 		r.Search = s.search(p.key("search"), *raw.Search)

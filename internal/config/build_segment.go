@@ -76,17 +76,10 @@ func (s *source) remote(p path, v addrText, u *Underlay) (netip.Addr, bool) {
 
 func (s *source) sameFamily(p path, a netip.Addr, u *Underlay) bool {
 	if u.Local.IsValid() && a.Is4() != u.Local.Is4() {
-		s.fault(p, "%s is %s, but %s is %s", a, family(a), s.other("underlay.local"), family(u.Local))
+		s.fault(p, "%s is %s, but %s is %s", a, family(a.Is6()), s.other("underlay.local"), family(u.Local.Is6()))
 		return false
 	}
 	return true
-}
-
-func family(a netip.Addr) string {
-	if a.Is4() {
-		return "IPv4"
-	}
-	return "IPv6"
 }
 
 func (s *source) peers(p path, list []addrText, u *Underlay) []netip.Addr {

@@ -6,11 +6,23 @@ import (
 	"strings"
 )
 
-// v4 and v6 tell the functions of both families which one is meant.
+// A family tells the functions of both which one is meant.
+type family bool
+
 const (
-	v4 = false
-	v6 = true
+	v4 family = false
+	v6 family = true
 )
+
+func (f family) String() string { return f.of("IPv4", "IPv6") }
+
+// of is the text of the family.
+func (f family) of(four, six string) string {
+	if f == v6 {
+		return six
+	}
+	return four
+}
 
 // inSubnet tells whether a can be a machine of the subnet; it is true where the
 // subnet itself is at fault.
@@ -40,7 +52,7 @@ func (s *source) gateway(p path, v ipv4Text, subnet netip.Prefix) netip.Addr {
 	return a
 }
 
-func ranges[T ~string](s *source, p path, raw *[]T, subnet netip.Prefix, v6 bool) []Range {
+func ranges[T ~string](s *source, p path, raw *[]T, subnet netip.Prefix, f family) []Range {
 	if raw == nil {
 		return nil
 	}
@@ -48,7 +60,7 @@ func ranges[T ~string](s *source, p path, raw *[]T, subnet netip.Prefix, v6 bool
 	var at []path
 	for i, v := range *raw {
 		here := p.index(i)
-		r, ok := s.addrRange(here, string(v), subnet, v6)
+		r, ok := s.addrRange(here, string(v), subnet, f)
 		if !ok {
 			continue
 		}
@@ -61,7 +73,7 @@ func ranges[T ~string](s *source, p path, raw *[]T, subnet netip.Prefix, v6 bool
 	return out
 }
 
-func (s *source) addrRange(p path, v string, subnet netip.Prefix, v6 bool) (Range, bool) {
+func (s *source) addrRange(p path, v string, subnet netip.Prefix, f family) (Range, bool) {
 	if !s.has(p) {
 		return Range{}, false
 	}
@@ -71,13 +83,9 @@ func (s *source) addrRange(p path, v string, subnet netip.Prefix, v6 bool) (Rang
 	}
 	first, err1 := netip.ParseAddr(from)
 	last, err2 := netip.ParseAddr(to)
-	example := "192.168.100.10-192.168.100.250"
-	if v6 {
-		example = "2001:db8:100::1000-2001:db8:100::ffff"
-	}
-	isOne := func(a netip.Addr) bool { return a.Is6() == v6 && !a.Is4In6() && a.Zone() == "" }
+	isOne := func(a netip.Addr) bool { return a.Is6() == bool(f) && !a.Is4In6() && a.Zone() == "" }
 	if err1 != nil || err2 != nil || !isOne(first) || !isOne(last) {
-		s.fault(p, "%q is not a range such as %s", v, example)
+		s.fault(p, "%q is not a range such as %s", v, f.of("192.168.100.10-192.168.100.250", "2001:db8:100::1000-2001:db8:100::ffff"))
 		return Range{}, false
 	}
 	if last.Less(first) {
@@ -122,7 +130,7 @@ func (s *source) relays(p path, raw []rawRelay, main *DHCP) []Relay {
 		here := p.index(i)
 		s.missing(here.key("subnet"), "the addresses behind the relay are needed")
 		r := Relay{
-			DNS:    s.hosts4(here.key("dns"), raw[i].DNS),
+			DNS:    hosts(s, here.key("dns"), raw[i].DNS, v4),
 			Domain: s.domain(here.key("domain"), raw[i].Domain),
 			MTU:    uint16(s.integer(here.key("mtu"), raw[i].MTU, 68, 65535, 0)),
 

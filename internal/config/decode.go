@@ -123,20 +123,34 @@ func (s *source) value(n ast.Node, v reflect.Value, p path, key place) {
 	}
 }
 
+// A shorthand is a mapping that a text may stand for: of one of its keys or, where
+// key is empty, of all.
+type shorthand interface {
+	shorthand(text string) (key string)
+	shortForm() string // what the text is
+}
+
 func (s *source) mapping(n ast.Node, v reflect.Value, p path) {
 	entries, ok := entriesOf(n)
 	if !ok {
-		if b, can := v.Addr().Interface().(interface{ turn(on bool) }); can && n.Type() == ast.BoolType {
-			b.turn(n.(*ast.BoolNode).Value)
-			return
-		}
-		if short, can := v.Addr().Interface().(interface{ shorthand(string) string }); can && n.Type() == ast.StringType {
-			if key := short.shorthand(n.(*ast.StringNode).Value); key != "" {
-				s.places[p.key(key)] = s.places[p]
+		needed := "a mapping of keys"
+		switch short := v.Addr().Interface().(type) {
+		case interface{ turn(on bool) }:
+			if b, is := n.(*ast.BoolNode); is {
+				short.turn(b.Value)
+				return
 			}
-			return
+			needed = "true, false or " + needed
+		case shorthand:
+			if word, is := n.(*ast.StringNode); is {
+				if key := short.shorthand(word.Value); key != "" {
+					s.places[p.key(key)] = s.places[p]
+				}
+				return
+			}
+			needed = short.shortForm() + " or " + needed
 		}
-		s.fault(p, "a mapping of keys is needed, not %s", kindOf(n))
+		s.fault(p, "%s is needed, not %s", needed, kindOf(n))
 		return
 	}
 	fields := keysOf(v.Type())

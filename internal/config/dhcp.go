@@ -70,10 +70,11 @@ type Route struct {
 	Via netip.Addr // 0.0.0.0 = on the link
 }
 
-// Option is a further option. Data is its value as it goes out, 1..1020 bytes;
-// over 255 it takes consecutive instances (RFC 3396).
+// Option is a further option, of DHCPv4 (code 1..254) or DHCPv6. Data is its value
+// as it goes out, 1..1020 bytes; of DHCPv4, over 255 take consecutive instances (RFC
+// 3396).
 type Option struct {
-	Code uint8
+	Code uint16
 	Data []byte
 	Form Form
 }

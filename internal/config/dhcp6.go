@@ -17,7 +17,7 @@ type DHCP6 struct {
 	Lease, Preferred, T1, T2 time.Duration
 	Prefixes                 []Delegation
 	Hosts                    []Host6
-	Options                  []Option6
+	Options                  []Option
 	RapidCommit              bool
 
 	OfferHold, DeclineHold time.Duration // whole seconds
@@ -39,15 +39,7 @@ type Host6 struct {
 	IP       netip.Addr   // the zero Addr: any of the ranges
 	Prefix   netip.Prefix // the zero Prefix: any of the delegations
 	Hostname string
-	Options  []Option6
-}
-
-// Option6 is a further option of DHCPv6. Data is its value as it goes out,
-// 1..1020 bytes.
-type Option6 struct {
-	Code uint16
-	Data []byte
-	Form Form
+	Options  []Option
 }
 
 // RA is what the router advertisements of a segment say (RFC 4861, section 4.2).

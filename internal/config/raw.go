@@ -45,6 +45,8 @@ func (o *rawOffload) shorthand(word string) (key string) {
 	return ""
 }
 
+func (*rawOffload) shortForm() string { return "auto, off" }
+
 func (o rawOffload) short() (any, bool) { return o.All, o.All != "" }
 
 type rawAPI struct {

@@ -36,6 +36,8 @@ func (d *rawDHCP) shorthand(text string) (key string) {
 	return "subnet"
 }
 
+func (*rawDHCP) shortForm() string { return "a subnet" }
+
 func (d rawDHCP) short() (any, bool) {
 	return d.Subnet, reflect.DeepEqual(d, rawDHCP{Subnet: d.Subnet})
 }
@@ -46,11 +48,15 @@ type rawRoute struct {
 }
 
 type rawOption struct {
-	Code   int64       `yaml:"code" jsonschema:"required,minimum=1,maximum=254" jsonschema_description:"Option number (RFC 2132). Exactly one of ip, text, hex and number gives its value."`
-	IP     *[]ipv4Text `yaml:"ip" jsonschema:"minItems=1" jsonschema_description:"Addresses."`
-	Text   *string     `yaml:"text" jsonschema:"minLength=1" jsonschema_description:"Text, without an end mark."`
-	Hex    *hexText    `yaml:"hex" jsonschema_description:"Bytes in hexadecimal."`
-	Number *int64      `yaml:"number" jsonschema_description:"A number, of the width that the option's RFC gives it."`
+	Code   int64      `yaml:"code" jsonschema:"required,minimum=1,maximum=254" jsonschema_description:"Option number (RFC 2132). Exactly one of ip, text, hex and number gives its value."`
+	IP     []ipv4Text `yaml:"ip" jsonschema:"minItems=1" jsonschema_description:"Addresses."`
+	Text   *string    `yaml:"text" jsonschema:"minLength=1" jsonschema_description:"Text, without an end mark."`
+	Hex    *hexText   `yaml:"hex" jsonschema_description:"Bytes in hexadecimal."`
+	Number *int64     `yaml:"number" jsonschema_description:"A number, of the width that the option's RFC gives it."`
+}
+
+func (o rawOption) written() (int64, optionText) {
+	return o.Code, optionText{texts[string](o.IP), o.Text, o.Hex, o.Number}
 }
 
 type rawHost struct {

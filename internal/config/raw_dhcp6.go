@@ -27,6 +27,8 @@ func (d *rawDHCP6) shorthand(text string) (key string) {
 	return "subnet"
 }
 
+func (*rawDHCP6) shortForm() string { return "a subnet" }
+
 func (d rawDHCP6) short() (any, bool) {
 	return d.Subnet, reflect.DeepEqual(d, rawDHCP6{Subnet: d.Subnet})
 }
@@ -47,11 +49,15 @@ type rawHost6 struct {
 }
 
 type rawOption6 struct {
-	Code   int64       `yaml:"code" jsonschema:"required,minimum=1,maximum=65535" jsonschema_description:"Option number (RFC 8415). Exactly one of ip, text, hex and number gives its value."`
-	IP     *[]ipv6Text `yaml:"ip" jsonschema:"minItems=1" jsonschema_description:"Addresses."`
-	Text   *string     `yaml:"text" jsonschema:"minLength=1" jsonschema_description:"Text, without an end mark."`
-	Hex    *hexText    `yaml:"hex" jsonschema_description:"Bytes in hexadecimal."`
-	Number *int64      `yaml:"number" jsonschema_description:"A number, of the width that the option's RFC gives it."`
+	Code   int64      `yaml:"code" jsonschema:"required,minimum=1,maximum=65535" jsonschema_description:"Option number (RFC 8415). Exactly one of ip, text, hex and number gives its value."`
+	IP     []ipv6Text `yaml:"ip" jsonschema:"minItems=1" jsonschema_description:"Addresses."`
+	Text   *string    `yaml:"text" jsonschema:"minLength=1" jsonschema_description:"Text, without an end mark."`
+	Hex    *hexText   `yaml:"hex" jsonschema_description:"Bytes in hexadecimal."`
+	Number *int64     `yaml:"number" jsonschema_description:"A number, of the width that the option's RFC gives it."`
+}
+
+func (o rawOption6) written() (int64, optionText) {
+	return o.Code, optionText{texts[string](o.IP), o.Text, o.Hex, o.Number}
 }
 
 type rawRA struct {

@@ -112,31 +112,22 @@ func (t probeText) JSONSchema() *jsonschema.Schema {
 }
 
 // JSONSchemaExtend lets a subnet stand for the whole server.
-func (rawDHCP) JSONSchemaExtend(s *jsonschema.Schema) {
-	full := *s
-	full.Version, full.ID = "", ""
-	*s = jsonschema.Schema{OneOf: []*jsonschema.Schema{prefixText("").JSONSchema(), &full}}
-}
+func (rawDHCP) JSONSchemaExtend(s *jsonschema.Schema) { orShort(s, prefixText("").JSONSchema()) }
 
 // JSONSchemaExtend lets a subnet stand for the whole server.
-func (rawDHCP6) JSONSchemaExtend(s *jsonschema.Schema) {
-	full := *s
-	full.Version, full.ID = "", ""
-	*s = jsonschema.Schema{OneOf: []*jsonschema.Schema{prefix6Text("").JSONSchema(), &full}}
-}
+func (rawDHCP6) JSONSchemaExtend(s *jsonschema.Schema) { orShort(s, prefix6Text("").JSONSchema()) }
 
 // JSONSchemaExtend lets true stand for advertisements with defaults only.
-func (rawRA) JSONSchemaExtend(s *jsonschema.Schema) {
-	full := *s
-	full.Version, full.ID = "", ""
-	*s = jsonschema.Schema{OneOf: []*jsonschema.Schema{{Type: "boolean"}, &full}}
-}
+func (rawRA) JSONSchemaExtend(s *jsonschema.Schema) { orShort(s, &jsonschema.Schema{Type: "boolean"}) }
 
 // JSONSchemaExtend lets a word stand for all offloads.
-func (rawOffload) JSONSchemaExtend(s *jsonschema.Schema) {
+func (rawOffload) JSONSchemaExtend(s *jsonschema.Schema) { orShort(s, offloadText("").JSONSchema()) }
+
+// orShort lets something short stand for a mapping.
+func orShort(s, short *jsonschema.Schema) {
 	full := *s
 	full.Version, full.ID = "", ""
-	*s = jsonschema.Schema{OneOf: []*jsonschema.Schema{offloadText("").JSONSchema(), &full}}
+	*s = jsonschema.Schema{OneOf: []*jsonschema.Schema{short, &full}}
 }
 
 // JSONSchemaExtend says that an option has exactly one value.

@@ -93,19 +93,13 @@ func (s *source) addr(p path, v string) (netip.Addr, bool) {
 	return netip.Addr{}, false
 }
 
-func (s *source) ipv4(p path, v ipv4Text) (netip.Addr, bool) {
-	a, ok := s.addr(p, string(v))
-	if ok && !a.Is4() {
-		s.fault(p, "%s is not an IPv4 address", a)
-		return netip.Addr{}, false
-	}
-	return a, ok
-}
+func (s *source) ipv4(p path, v ipv4Text) (netip.Addr, bool) { return s.ofFamily(p, string(v), v4) }
+func (s *source) ipv6(p path, v ipv6Text) (netip.Addr, bool) { return s.ofFamily(p, string(v), v6) }
 
-func (s *source) ipv6(p path, v ipv6Text) (netip.Addr, bool) {
-	a, ok := s.addr(p, string(v))
-	if ok && !a.Is6() {
-		s.fault(p, "%s is not an IPv6 address", a)
+func (s *source) ofFamily(p path, v string, f family) (netip.Addr, bool) {
+	a, ok := s.addr(p, v)
+	if ok && a.Is6() != bool(f) {
+		s.fault(p, "%s is not an %s address", a, f)
 		return netip.Addr{}, false
 	}
 	return a, ok
@@ -117,12 +111,6 @@ func (s *source) host4(p path, v ipv4Text) (netip.Addr, bool) {
 	return a, ok && s.isHost(p, a)
 }
 
-// host6 is an IPv6 address that a machine can have.
-func (s *source) host6(p path, v ipv6Text) (netip.Addr, bool) {
-	a, ok := s.ipv6(p, v)
-	return a, ok && s.isHost(p, a)
-}
-
 func (s *source) isHost(p path, a netip.Addr) bool {
 	if a.IsUnspecified() || a.IsMulticast() || a == netip.AddrFrom4([4]byte{255, 255, 255, 255}) {
 		s.fault(p, "%s is no machine's address", a)
@@ -131,16 +119,13 @@ func (s *source) isHost(p path, a netip.Addr) bool {
 	return true
 }
 
-func (s *source) hosts4(p path, list []ipv4Text) []netip.Addr { return each(s, p, list, s.host4) }
-func (s *source) hosts6(p path, list []ipv6Text) []netip.Addr { return each(s, p, list, s.host6) }
-
-// each parses a list of addresses that goes into one option, of which none may be
-// twice.
-func each[T any](s *source, p path, list []T, parse func(path, T) (netip.Addr, bool)) []netip.Addr {
+// hosts parses a list of machines' addresses that goes into one option, of which
+// none may be twice.
+func hosts[T ~string](s *source, p path, list []T, f family) []netip.Addr {
 	var out []netip.Addr
 	for i, v := range list {
-		a, ok := parse(p.index(i), v)
-		if !ok {
+		a, ok := s.ofFamily(p.index(i), string(v), f)
+		if !ok || !s.isHost(p.index(i), a) {
 			continue
 		}
 		if slices.Contains(out, a) {
@@ -158,38 +143,31 @@ func each[T any](s *source, p path, list []T, parse func(path, T) (netip.Addr, b
 }
 
 func (s *source) prefix4(p path, v prefixText) (netip.Prefix, bool) {
-	if !s.has(p) {
-		return netip.Prefix{}, false
-	}
-	n, err := netip.ParsePrefix(string(v))
-	switch {
-	case err != nil:
-		s.fault(p, "%q is not a prefix such as 192.168.100.0/24", string(v))
-	case !n.Addr().Is4():
-		s.fault(p, "%s is not an IPv4 prefix", n)
-	case n != n.Masked():
-		s.fault(p, "%s has host bits: %s is its prefix", n, n.Masked())
-	default:
-		return n, true
-	}
-	return netip.Prefix{}, false
+	return s.prefix(p, string(v), v4)
 }
 
 // prefix6 parses an IPv6 prefix that machines can have addresses of.
 func (s *source) prefix6(p path, v prefix6Text) (netip.Prefix, bool) {
+	n, ok := s.prefix(p, string(v), v6)
+	if a := n.Addr(); ok && (a.IsMulticast() || a.IsLinkLocalUnicast() || a.IsLoopback() || a.IsUnspecified()) {
+		s.fault(p, "%s is not for machines", n)
+		return netip.Prefix{}, false
+	}
+	return n, ok
+}
+
+func (s *source) prefix(p path, v string, f family) (netip.Prefix, bool) {
 	if !s.has(p) {
 		return netip.Prefix{}, false
 	}
-	n, err := netip.ParsePrefix(string(v))
+	n, err := netip.ParsePrefix(v)
 	switch {
 	case err != nil:
-		s.fault(p, "%q is not a prefix such as 2001:db8:100::/64", string(v))
-	case !n.Addr().Is6() || n.Addr().Is4In6():
-		s.fault(p, "%s is not an IPv6 prefix", n)
+		s.fault(p, "%q is not a prefix such as %s", v, f.of("192.168.100.0/24", "2001:db8:100::/64"))
+	case n.Addr().Is6() != bool(f) || n.Addr().Is4In6():
+		s.fault(p, "%s is not an %s prefix", n, f)
 	case n != n.Masked():
 		s.fault(p, "%s has host bits: %s is its prefix", n, n.Masked())
-	case n.Addr().IsMulticast() || n.Addr().IsLinkLocalUnicast() || n.Addr().IsLoopback() || n.Addr().IsUnspecified():
-		s.fault(p, "%s is not for machines", n)
 	default:
 		return n, true
 	}
@@ -270,18 +248,20 @@ func (s *source) domain(p path, v domainText) string {
 	return string(v)
 }
 
-func (s *source) hex(p path, v hexText) ([]byte, bool) {
+func (s *source) hex(p path, v hexText) ([]byte, bool) { return s.hexAfter(p, "", string(v)) }
+
+// hexAfter parses what follows mark.
+func (s *source) hexAfter(p path, mark, text string) ([]byte, bool) {
 	if !s.has(p) {
 		return nil, false
 	}
-	text := string(v)
 	if strings.Contains(text, ":") && !hexForm.MatchString(text) {
-		s.fault(p, "%q is not hexadecimal", text)
+		s.fault(p, "%q is not hexadecimal", mark+text)
 		return nil, false
 	}
 	data, err := hex.DecodeString(strings.ReplaceAll(text, ":", ""))
 	if err != nil {
-		s.fault(p, "%q is not hexadecimal, two digits a byte", text)
+		s.fault(p, "%q is not hexadecimal, two digits a byte", mark+text)
 		return nil, false
 	}
 	return data, true

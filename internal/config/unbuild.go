@@ -3,7 +3,6 @@ package config
 import (
 	"encoding/hex"
 	"fmt"
-	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -17,7 +16,7 @@ func rawOf(c *Config) rawConfig {
 	u := &c.Underlay
 	raw := rawConfig{
 		Underlay: rawUnderlay{
-			Local:    addrText(addrString(u.Local)),
+			Local:    addrText(validString(u.Local)),
 			Port:     unless(int64(u.Port), DefaultPort),
 			Device:   ifnameText(u.Device),
 			Accept:   acceptText(unless(u.Accept, AcceptPeers)),
@@ -71,7 +70,7 @@ func rawSegmentOf(s *Segment) rawSegment {
 		VNI:      int64(s.VNI),
 		Name:     nameText(unless(s.Name, fmt.Sprintf("vni%d", s.VNI))),
 		MTU:      int64(s.MTU),
-		Group:    addrText(addrString(s.Group)),
+		Group:    addrText(validString(s.Group)),
 		Learning: falseOnly(s.Learning),
 		MaxMACs:  unless(int64(s.MaxMACs), DefaultMaxMACs),
 		Ageing:   durationUnless(s.Ageing, DefaultAgeing),
@@ -81,7 +80,7 @@ func rawSegmentOf(s *Segment) rawSegment {
 	}
 	for _, e := range s.FDB {
 		raw.FDB = append(raw.FDB, rawStatic{
-			MAC: macText(e.MAC.String()), Dst: addrText(addrString(e.Dst)), Port: ifnameText(e.Port),
+			MAC: macText(e.MAC.String()), Dst: addrText(validString(e.Dst)), Port: ifnameText(e.Port),
 		})
 	}
 	for _, p := range s.Ports {
@@ -110,8 +109,8 @@ func rawPortOf(p Port) rawPort {
 func rawDHCPOf(d *DHCP) *rawDHCP {
 	raw := &rawDHCP{
 		Subnet:          prefixText(d.Subnet.String()),
-		Gateway:         ipv4Text(addrString(d.Gateway)),
-		DNS:             ipv4Texts(d.DNS),
+		Gateway:         ipv4Text(validString(d.Gateway)),
+		DNS:             textsOf[ipv4Text](d.DNS),
 		Domain:          domainText(d.Domain),
 		Lease:           durationUnless(d.Lease, DefaultLease),
 		Options:         rawOptionsOf(d.Options),
@@ -119,7 +118,7 @@ func rawDHCPOf(d *DHCP) *rawDHCP {
 		SubnetSelection: d.SubnetSelection,
 		RapidCommit:     d.RapidCommit,
 		BOOTP:           d.BOOTP,
-		NextServer:      ipv4Text(addrString(d.NextServer)),
+		NextServer:      ipv4Text(validString(d.NextServer)),
 		BootFile:        d.BootFile,
 		OfferHold:       durationUnless(d.OfferHold, dhcpd.DefaultOfferHold),
 		DeclineHold:     durationUnless(d.DeclineHold, dhcpd.DefaultDeclineHold),
@@ -140,7 +139,7 @@ func rawDHCPOf(d *DHCP) *rawDHCP {
 	if slices.Equal(d.Ranges, without(without(usable(d.Subnet), d.Server), d.Gateway)) {
 		written = nil
 	} else {
-		raw.Ranges = rangeTexts[rangeText](d.Ranges)
+		raw.Ranges = explicit(textsOf[rangeText](d.Ranges))
 	}
 	if d.Server != defaultServer(d, written) {
 		raw.Server = ipv4Text(d.Server.String())
@@ -150,7 +149,7 @@ func rawDHCPOf(d *DHCP) *rawDHCP {
 		raw.Hosts = append(raw.Hosts, rawHost{
 			MAC: macText(h.MAC.String()), ClientID: hexText(hex.EncodeToString(h.ClientID)), Port: ifnameText(h.Port),
 			IP: ipv4Text(h.IP.String()), Hostname: domainText(h.Hostname), Options: rawOptionsOf(h.Options),
-			NextServer: ipv4Text(addrString(h.NextServer)), BootFile: h.BootFile,
+			NextServer: ipv4Text(validString(h.NextServer)), BootFile: h.BootFile,
 		})
 	}
 	for i := range d.Relays {
@@ -172,10 +171,10 @@ func rawRoutesOf(list []Route) []rawRoute {
 
 func rawRelayOf(r *Relay, main *DHCP) rawRelay {
 	raw := rawRelay{
-		Subnet: prefixText(r.Subnet.String()), Gateway: ipv4Text(addrString(r.Gateway)),
-		DNS: ipv4Texts(r.DNS), Domain: domainText(r.Domain), MTU: int64(r.MTU), Routes: rawRoutesOf(r.Routes),
+		Subnet: prefixText(r.Subnet.String()), Gateway: ipv4Text(validString(r.Gateway)),
+		DNS: textsOf[ipv4Text](r.DNS), Domain: domainText(r.Domain), MTU: int64(r.MTU), Routes: rawRoutesOf(r.Routes),
 		Options: rawOptionsOf(r.Options), Lease: durationUnless(r.Lease, main.Lease),
-		NextServer: ipv4Text(addrString(r.NextServer)), BootFile: r.BootFile,
+		NextServer: ipv4Text(validString(r.NextServer)), BootFile: r.BootFile,
 	}
 	of := timers{main.Lease, main.T1, main.T2}
 	if raw.Lease != "" {
@@ -183,13 +182,13 @@ func rawRelayOf(r *Relay, main *DHCP) rawRelay {
 	}
 	raw.T1, raw.T2 = durationUnless(r.T1, of.t1), durationUnless(r.T2, of.t2)
 	if !slices.Equal(r.Ranges, without(usable(r.Subnet), r.Gateway)) {
-		raw.Ranges = rangeTexts[rangeText](r.Ranges)
+		raw.Ranges = explicit(textsOf[rangeText](r.Ranges))
 	}
 	return raw
 }
 
 func rawClassOf(c *Class) rawClass {
-	raw := rawClass{Options: rawOptionsOf(c.Options), NextServer: ipv4Text(addrString(c.NextServer)), BootFile: c.BootFile}
+	raw := rawClass{Options: rawOptionsOf(c.Options), NextServer: ipv4Text(validString(c.NextServer)), BootFile: c.BootFile}
 	switch c.By {
 	case ByVendor:
 		raw.Vendor = c.Match
@@ -212,22 +211,8 @@ func rawClassOf(c *Class) rawClass {
 func rawOptionsOf(list []Option) []rawOption {
 	var out []rawOption
 	for _, o := range list {
-		raw := rawOption{Code: int64(o.Code)}
-		switch o.Form {
-		case FormIP:
-			texts := ipv4Texts(addressesOf(o.Data, 4))
-			raw.IP = &texts
-		case FormText:
-			text := string(o.Data)
-			raw.Text = &text
-		case FormNumber:
-			n := numberOf(o.Data, layoutOf(raw.Code))
-			raw.Number = &n
-		default:
-			text := hexText(hex.EncodeToString(o.Data))
-			raw.Hex = &text
-		}
-		out = append(out, raw)
+		v := optionTextOf(o, 4, layoutOf(int64(o.Code)))
+		out = append(out, rawOption{int64(o.Code), texts[ipv4Text](v.ip), v.text, v.hex, v.number})
 	}
 	return out
 }
@@ -262,25 +247,37 @@ func numberOrInherit(n uint8, isWord bool) string {
 	return strconv.Itoa(int(n))
 }
 
-func addrString(a netip.Addr) string {
-	if !a.IsValid() {
+// validString is v, or nothing where it is the zero address or prefix.
+func validString[T interface {
+	IsValid() bool
+	String() string
+}](v T) string {
+	if !v.IsValid() {
 		return ""
 	}
-	return a.String()
+	return v.String()
 }
 
-func ipv4Texts(list []netip.Addr) []ipv4Text {
-	var out []ipv4Text
-	for _, a := range list {
-		out = append(out, ipv4Text(a.String()))
+// textsOf are values as texts of one kind.
+func textsOf[To ~string, From fmt.Stringer](list []From) []To {
+	var out []To
+	for _, v := range list {
+		out = append(out, To(v.String()))
 	}
 	return out
 }
 
-func rangeTexts[T ~string](list []Range) *[]T {
-	out := []T{}
-	for _, r := range list {
-		out = append(out, T(r.String()))
+// texts are texts of another kind.
+func texts[To, From ~string](list []From) []To {
+	var out []To
+	for _, v := range list {
+		out = append(out, To(v))
 	}
-	return &out
+	return out
+}
+
+// explicit is a list that is written even where it is empty.
+func explicit[T any](list []T) *[]T {
+	list = append([]T{}, list...)
+	return &list
 }

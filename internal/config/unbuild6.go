@@ -2,7 +2,6 @@ package config
 
 import (
 	"encoding/hex"
-	"net/netip"
 	"slices"
 	"strconv"
 
@@ -12,8 +11,8 @@ import (
 func rawDHCP6Of(d *DHCP6) *rawDHCP6 {
 	raw := &rawDHCP6{
 		Subnet:      prefix6Text(d.Subnet.String()),
-		DNS:         ipv6Texts(d.DNS),
-		Search:      domainTexts(d.Search),
+		DNS:         textsOf[ipv6Text](d.DNS),
+		Search:      texts[domainText](d.Search),
 		Lease:       durationUnless(d.Lease, DefaultLease),
 		Preferred:   durationUnless(d.Preferred, defaultPreferred(d.Lease)),
 		Options:     rawOptions6Of(d.Options),
@@ -28,7 +27,7 @@ func rawDHCP6Of(d *DHCP6) *rawDHCP6 {
 	if slices.Equal(d.Ranges, without(usable6(d.Subnet), d.Server)) {
 		written = nil
 	} else {
-		raw.Ranges = rangeTexts[range6Text](d.Ranges)
+		raw.Ranges = explicit(textsOf[range6Text](d.Ranges))
 	}
 	if d.Server != defaultServer6(d, written) {
 		raw.Server = ipv6Text(d.Server.String())
@@ -39,32 +38,18 @@ func rawDHCP6Of(d *DHCP6) *rawDHCP6 {
 	for _, h := range d.Hosts {
 		raw.Hosts = append(raw.Hosts, rawHost6{
 			MAC: macText(h.MAC.String()), DUID: hexText(hex.EncodeToString(h.DUID)), Port: ifnameText(h.Port),
-			IP: ipv6Text(addrString(h.IP)), Prefix: prefix6Text(prefixString(h.Prefix)),
+			IP: ipv6Text(validString(h.IP)), Prefix: prefix6Text(validString(h.Prefix)),
 			Hostname: domainText(h.Hostname), Options: rawOptions6Of(h.Options),
 		})
 	}
 	return raw
 }
 
-func rawOptions6Of(list []Option6) []rawOption6 {
+func rawOptions6Of(list []Option) []rawOption6 {
 	var out []rawOption6
 	for _, o := range list {
-		raw := rawOption6{Code: int64(o.Code)}
-		switch o.Form {
-		case FormIP:
-			texts := ipv6Texts(addressesOf(o.Data, 16))
-			raw.IP = &texts
-		case FormText:
-			text := string(o.Data)
-			raw.Text = &text
-		case FormNumber:
-			n := numberOf(o.Data, layoutOf6(raw.Code))
-			raw.Number = &n
-		default:
-			text := hexText(hex.EncodeToString(o.Data))
-			raw.Hex = &text
-		}
-		out = append(out, raw)
+		v := optionTextOf(o, 16, layoutOf6(int64(o.Code)))
+		out = append(out, rawOption6{int64(o.Code), texts[ipv6Text](v.ip), v.text, v.hex, v.number})
 	}
 	return out
 }
@@ -84,12 +69,10 @@ func rawRAOf(r *RA, dhcp6 *DHCP6) *rawRA {
 		raw.MTU = raMTUText(strconv.Itoa(r.MTU.Value))
 	}
 	if !slices.Equal(r.DNS, byDefault.DNS) {
-		texts := append([]ipv6Text{}, ipv6Texts(r.DNS)...)
-		raw.DNS = &texts
+		raw.DNS = explicit(textsOf[ipv6Text](r.DNS))
 	}
 	if !slices.Equal(r.Search, byDefault.Search) {
-		texts := append([]domainText{}, domainTexts(r.Search)...)
-		raw.Search = &texts
+		raw.Search = explicit(texts[domainText](r.Search))
 	}
 	if slices.Equal(r.Prefixes, defaultRAPrefixes(dhcp6, r.Managed)) {
 		return raw
@@ -112,27 +95,4 @@ func boolUnless(v, byDefault bool) *bool {
 		return nil
 	}
 	return &v
-}
-
-func prefixString(n netip.Prefix) string {
-	if !n.IsValid() {
-		return ""
-	}
-	return n.String()
-}
-
-func ipv6Texts(list []netip.Addr) []ipv6Text {
-	var out []ipv6Text
-	for _, a := range list {
-		out = append(out, ipv6Text(a.String()))
-	}
-	return out
-}
-
-func domainTexts(list []string) []domainText {
-	var out []domainText
-	for _, v := range list {
-		out = append(out, domainText(v))
-	}
-	return out
 }

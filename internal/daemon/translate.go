@@ -122,7 +122,7 @@ func ranges(all []config.Range) []dhcpd.Range {
 func options(all []config.Option) []dhcpd.Option {
 	var out []dhcpd.Option
 	for _, o := range all {
-		out = append(out, dhcpd.Option{Code: o.Code, Data: o.Data})
+		out = append(out, dhcpd.Option{Code: uint8(o.Code), Data: o.Data})
 	}
 	return out
 }

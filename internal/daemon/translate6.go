@@ -23,7 +23,7 @@ func dhcp6Config(d *config.DHCP6) dhcpd.SegmentConfig6 {
 	return out
 }
 
-func options6(all []config.Option6) []dhcpd.Option6 {
+func options6(all []config.Option) []dhcpd.Option6 {
 	var out []dhcpd.Option6
 	for _, o := range all {
 		out = append(out, dhcpd.Option6{Code: o.Code, Data: o.Data})
