@@ -148,7 +148,7 @@ func rightOnWire(t testing.TB, u family, b []byte) string {
 		return ""
 	}
 	o := parseOuter(t, b)
-	if !o.sumsRight || o.dst != u.b {
+	if o.sum != o.want || o.dst != u.b {
 		t.Fatalf("the outer checksum to %s is %#x: %x", o.dst, o.udp.Checksum, b)
 	}
 	in := gopacket.NewPacket(o.inner, layers.LayerTypeEthernet, gopacket.Default)

@@ -75,7 +75,7 @@ func TestAnEncapsulatedFrameIsWhatTheGuestSentBehindHeadersThatAreRight(t *testi
 				t.Errorf("sent twice, or never by the guest: %x", o.inner)
 			}
 			delete(sent, string(o.inner))
-			if o.src != b.u.a || o.dst != b.u.b || o.ttl != 64 || o.tos != 0 || !o.df || o.frag || !o.sumsRight {
+			if o.src != b.u.a || o.dst != b.u.b || o.ttl != 64 || o.tos != 0 || !o.df || o.frag || o.sum != o.want {
 				t.Errorf("outer header %+v", o)
 			}
 			if !o.vxlan.ValidIDFlag || o.vxlan.VNI != benchVNI || o.udp.Payload[0] != 8 ||
