@@ -1,14 +1,11 @@
 package vtep_test
 
 import (
-	"encoding/binary"
 	"fmt"
 	"net"
 	"net/netip"
 	"testing"
 
-	"github.com/google/gopacket"
-	"github.com/google/gopacket/layers"
 	"golang.org/x/sys/unix"
 
 	"github.com/uvtep/uvtep/encap"
@@ -25,8 +22,8 @@ type bench struct {
 	s      *vtep.Segment
 	g1, g2 *station
 	peer   *nettest.NS
-	wire   *sniffer     // at the peer's end of the cable
-	socket *net.UDPConn // the peer's, at the VXLAN port
+	wire   *nettest.Sniffer // at the peer's end of the cable
+	socket *net.UDPConn     // the peer's, at the VXLAN port
 }
 
 const benchVNI = 77
@@ -49,7 +46,7 @@ func newBench(t *testing.T, base vtep.Config, u family, configure func(*vtep.Con
 		}
 	})
 	t.Cleanup(func() { b.socket.Close() })
-	b.wire = sniff(t, nb, "ul")
+	b.wire = nettest.Sniff(t, nb, "ul")
 	b.s = b.a.segment(t, seg)
 	for i, to := range []**station{&b.g1, &b.g2} {
 		name := fmt.Sprintf("t%d", i+1)
@@ -57,7 +54,7 @@ func newBench(t *testing.T, base vtep.Config, u family, configure func(*vtep.Con
 		g.Sysctl("net/ipv6/conf/default/disable_ipv6", "1")
 		mac := []net.HardwareAddr{mac1, mac2}[i]
 		b.a.attach(t, b.s, g, vtep.PortConfig{Name: name, MAC: mac})
-		*to = &station{NS: g, mac: mac, ip: fmt.Sprintf("192.168.100.%d", i+1), seen: sniff(t, g, "eth0"), out: inject(t, g, "eth0")}
+		*to = &station{NS: g, mac: mac, ip: fmt.Sprintf("192.168.100.%d", i+1), seen: nettest.Sniff(t, g, "eth0"), out: nettest.Inject(t, g, "eth0")}
 	}
 	t.Cleanup(func() {
 		if t.Failed() {
@@ -77,74 +74,13 @@ func eachBench(t *testing.T, configure func(*vtep.Config, *vtep.SegmentConfig), 
 	})
 }
 
-// outer is an encapsulated frame as an independent parser reads it.
-type outer struct {
-	src, dst  netip.Addr
-	ttl, tos  uint8
-	df, frag  bool
-	udp       *layers.UDP
-	vxlan     *layers.VXLAN
-	inner     []byte
-	sum, want uint16 // the UDP checksum that is there, and the right one
-}
-
-// parseOuter takes a captured packet apart.
-func parseOuter(t testing.TB, b []byte) outer {
-	t.Helper()
-	p := gopacket.NewPacket(b, layers.LayerTypeEthernet, gopacket.Default)
-	var o outer
-	var network gopacket.NetworkLayer
-	var again gopacket.SerializableLayer
-	switch ip := p.Layers()[1].(type) { // the inner packet may be of either kind
-	case *layers.IPv4:
-		o.ttl, o.tos = ip.TTL, ip.TOS
-		o.df = ip.Flags&layers.IPv4DontFragment != 0
-		o.frag = ip.Flags&layers.IPv4MoreFragments != 0 || ip.FragOffset != 0
-		o.src, _ = netip.AddrFromSlice(ip.SrcIP.To4())
-		o.dst, _ = netip.AddrFromSlice(ip.DstIP.To4())
-		network, again = ip, ip
-	case *layers.IPv6:
-		o.ttl, o.tos, o.df = ip.HopLimit, ip.TrafficClass, true
-		o.frag = ip.NextHeader != layers.IPProtocolUDP
-		o.src, _ = netip.AddrFromSlice(ip.SrcIP)
-		o.dst, _ = netip.AddrFromSlice(ip.DstIP)
-		network, again = ip, ip
-	default:
-		t.Fatalf("no IP packet: %x", b)
-	}
-	o.udp, _ = p.Layer(layers.LayerTypeUDP).(*layers.UDP)
-	o.vxlan, _ = p.Layer(layers.LayerTypeVXLAN).(*layers.VXLAN)
-	if o.udp == nil || o.vxlan == nil {
-		t.Fatalf("no VXLAN packet: %x", b)
-	}
-	o.inner = o.vxlan.Payload
-	fresh := &layers.UDP{SrcPort: o.udp.SrcPort, DstPort: o.udp.DstPort}
-	if err := fresh.SetNetworkLayerForChecksum(network); err != nil {
-		t.Fatal(err)
-	}
-	serialize(t, again, fresh, gopacket.Payload(o.udp.Payload))
-	o.sum, o.want = o.udp.Checksum, fresh.Checksum
-	if o.want == 0 {
-		o.want = 0xffff // RFC 768: no packet says by a sum of zero that it has one
-	}
-	return o
-}
-
 // onWire waits for n packets with a mark and takes them apart.
-func (b *bench) onWire(t testing.TB, mark string, n int) (out []outer) {
+func (b *bench) onWire(t testing.TB, mark string, n int) (out []nettest.Outer) {
 	t.Helper()
-	for _, f := range b.wire.wait(mark, n) {
-		out = append(out, parseOuter(t, f.bytes))
+	for _, f := range b.wire.Wait(mark, n) {
+		out = append(out, nettest.ParseOuter(t, f.Bytes))
 	}
 	return out
-}
-
-// vxlanOf is the payload of a VXLAN packet; flags is the header's first byte.
-func vxlanOf(flags byte, vni encap.VNI, inner []byte) []byte {
-	h := make([]byte, 8, 8+len(inner))
-	h[0] = flags
-	binary.BigEndian.PutUint32(h[4:], uint32(vni)<<8)
-	return append(h, inner...)
 }
 
 // say sends a VXLAN packet from the peer.

@@ -35,7 +35,7 @@ func TestEveryChecksumOnTheWireIsRight(t *testing.T) {
 			g.Addr("eth0", v4[i]+"/24")
 			g.Addr("eth0", v6[i]+"/64")
 		}
-		seen := sniff(t, nb, "ul")
+		seen := nettest.Sniff(t, nb, "ul")
 		exchange(t, ga, gb, v4[1], 1300)
 		exchange(t, ga, gb, v6[1], 1300)
 		burst(t, ga, gb, v4[1])
@@ -44,7 +44,7 @@ func TestEveryChecksumOnTheWireIsRight(t *testing.T) {
 		carry(t, ga, gb, v6[1], 1<<20)
 		// As tagged guests and guests of guests send it: this kernel may have no
 		// devices for tags.
-		fd := packetSocket(t, ga, "eth0", 0)
+		fd := nettest.PacketSocket(t, ga, "eth0", 0)
 		defer unix.Close(fd)
 		if err := unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_VNET_HDR, 1); err != nil {
 			t.Fatal(err)
@@ -59,16 +59,16 @@ func TestEveryChecksumOnTheWireIsRight(t *testing.T) {
 						}
 					}
 					kinds++
-					seen.wait("<last>", kinds) // before a queue overflows
+					seen.Wait("<last>", kinds) // before a queue overflows
 				}
 			}
 		}
 		found := map[string]int{}
-		for _, f := range seen.done() {
-			if f.length > 1514 {
-				t.Fatalf("a packet of %d bytes", f.length)
+		for _, f := range seen.Done() {
+			if f.Length > 1514 {
+				t.Fatalf("a packet of %d bytes", f.Length)
 			}
-			if kind := rightOnWire(t, u, f.bytes); kind != "" {
+			if kind := rightOnWire(t, u, f.Bytes); kind != "" {
 				found[kind]++
 			}
 		}
@@ -131,7 +131,7 @@ func taggedSuper(t testing.TB, tags int, ip layers.EthernetType, proto layers.IP
 	} else {
 		copy(payload, "<last>")
 	}
-	b := serialize(t, append(ls, gopacket.Payload(payload))...)
+	b := nettest.Serialize(t, append(ls, gopacket.Payload(payload))...)
 	sum := frame.Fold(frame.Sum(b[l3+addrs:o.CsumStart], uint64(proto)+uint64(len(b)-int(o.CsumStart))))
 	binary.BigEndian.PutUint16(b[o.CsumStart+o.CsumOffset:], sum)
 	with := make([]byte, offload.HeaderLen, offload.HeaderLen+len(b))
@@ -147,11 +147,11 @@ func rightOnWire(t testing.TB, u family, b []byte) string {
 	if udp, ok := p.Layer(layers.LayerTypeUDP).(*layers.UDP); !ok || udp.DstPort != encap.Port {
 		return ""
 	}
-	o := parseOuter(t, b)
-	if o.sum != o.want || o.dst != u.b {
-		t.Fatalf("the outer checksum to %s is %#x: %x", o.dst, o.udp.Checksum, b)
+	o := nettest.ParseOuter(t, b)
+	if o.Sum != o.Want || o.Dst != u.b {
+		t.Fatalf("the outer checksum to %s is %#x: %x", o.Dst, o.UDP.Checksum, b)
 	}
-	in := gopacket.NewPacket(o.inner, layers.LayerTypeEthernet, gopacket.Default)
+	in := gopacket.NewPacket(o.Inner, layers.LayerTypeEthernet, gopacket.Default)
 	tags, ip, proto := 0, "", ""
 	var again []gopacket.SerializableLayer
 	var network gopacket.NetworkLayer
@@ -171,7 +171,7 @@ headers:
 		case *layers.UDP:
 			proto, err = "UDP", l.SetNetworkLayerForChecksum(network)
 			if l.Checksum == 0 {
-				t.Fatalf("an inner UDP packet without a checksum: %x", o.inner)
+				t.Fatalf("an inner UDP packet without a checksum: %x", o.Inner)
 			}
 		}
 		if err != nil {
@@ -186,8 +186,8 @@ headers:
 	}
 	again = append(again, gopacket.Payload(in.TransportLayer().LayerPayload()))
 	// gopacket pads short frames.
-	if fresh := serialize(t, again...); !bytes.HasPrefix(fresh, o.inner) || len(fresh) != max(len(o.inner), 60) {
-		t.Fatalf("the inner frame is\n%x, with its checksums right it is\n%x", o.inner, fresh)
+	if fresh := nettest.Serialize(t, again...); !bytes.HasPrefix(fresh, o.Inner) || len(fresh) != max(len(o.Inner), 60) {
+		t.Fatalf("the inner frame is\n%x, with its checksums right it is\n%x", o.Inner, fresh)
 	}
 	return fmt.Sprint(tags, " tags ", ip, " ", proto)
 }

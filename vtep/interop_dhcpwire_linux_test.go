@@ -48,7 +48,7 @@ func kindOf(m *dhcpv4.DHCPv4, dst netip.Addr) string {
 // dhcpEar hears DHCP clients by what arrives at a VTEP through the tunnel.
 type dhcpEar struct {
 	t      *testing.T
-	wire   *sniffer
+	wire   *nettest.Sniffer
 	looked int                // at so many of the frames that the sniffer has
 	said   map[string][]heard // by the client's MAC: what nobody asked for yet
 	notes  map[string]*bytes.Buffer
@@ -58,15 +58,15 @@ type dhcpEar struct {
 
 func listenToClients(t *testing.T, ns *nettest.NS, dir string) *dhcpEar {
 	t.Helper()
-	return &dhcpEar{t: t, wire: sniff(t, ns, "ul"), said: map[string][]heard{}, notes: map[string]*bytes.Buffer{}, dir: dir}
+	return &dhcpEar{t: t, wire: nettest.Sniff(t, ns, "ul"), said: map[string][]heard{}, notes: map[string]*bytes.Buffer{}, dir: dir}
 }
 
 // listen sorts what arrived since by clients.
 func (e *dhcpEar) listen() {
 	e.t.Helper()
-	all := e.wire.seen()
+	all := e.wire.Seen()
 	for _, f := range all[e.looked:] {
-		outer := gopacket.NewPacket(f.bytes, layers.LayerTypeEthernet, gopacket.Default)
+		outer := gopacket.NewPacket(f.Bytes, layers.LayerTypeEthernet, gopacket.Default)
 		vxlan, ok := outer.Layer(layers.LayerTypeVXLAN).(*layers.VXLAN)
 		if !ok {
 			continue

@@ -33,8 +33,8 @@ type station struct {
 	*nettest.NS
 	mac  net.HardwareAddr
 	ip   string
-	seen *sniffer
-	out  *injector
+	seen *nettest.Sniffer
+	out  *nettest.Injector
 }
 
 // stations gives a segment two guests on a's host and one on b's, which say
@@ -55,7 +55,7 @@ func stations(t *testing.T, a, b *host, vni encap.VNI) [3]*station {
 		where.h.attach(t, where.s, g, vtep.PortConfig{Name: name, MAC: where.mac})
 		st := &station{NS: g, mac: where.mac, ip: fmt.Sprintf("192.168.100.%d", i+1)}
 		g.Addr("eth0", st.ip+"/24")
-		st.seen, st.out = sniff(t, g, "eth0"), inject(t, g, "eth0")
+		st.seen, st.out = nettest.Sniff(t, g, "eth0"), nettest.Inject(t, g, "eth0")
 		out[i] = st
 	}
 	return out
@@ -80,16 +80,7 @@ func udpFrame(t testing.TB, eth *layers.Ethernet, ip *layers.IPv4, sport, dport 
 	if err := udp.SetNetworkLayerForChecksum(ip); err != nil {
 		t.Fatal(err)
 	}
-	return serialize(t, eth, ip, udp, gopacket.Payload(payload))
-}
-
-func serialize(t testing.TB, ls ...gopacket.SerializableLayer) []byte {
-	t.Helper()
-	buf := gopacket.NewSerializeBuffer()
-	if err := gopacket.SerializeLayers(buf, gopacket.SerializeOptions{FixLengths: true, ComputeChecksums: true}, ls...); err != nil {
-		t.Fatal(err)
-	}
-	return buf.Bytes()
+	return nettest.Serialize(t, eth, ip, udp, gopacket.Payload(payload))
 }
 
 // talk makes the guests of a segment say everything that guests say: known and
@@ -102,10 +93,10 @@ func talk(t *testing.T, vni encap.VNI, g [3]*station) {
 		for range 50 {
 			for _, dst := range []net.HardwareAddr{all, mdns, macX, mac1, mac2, mac3} {
 				if !bytes.Equal(dst, from.mac) {
-					from.out.send(plainFrame(dst, from.mac, payload))
+					from.out.Send(plainFrame(dst, from.mac, payload))
 				}
 			}
-			from.out.send(udpFrame(t, &layers.Ethernet{SrcMAC: from.mac, DstMAC: all},
+			from.out.Send(udpFrame(t, &layers.Ethernet{SrcMAC: from.mac, DstMAC: all},
 				&layers.IPv4{TTL: 64, SrcIP: net.ParseIP(from.ip), DstIP: net.IPv4bcast}, 137, 137, []byte(payload)))
 		}
 	}
@@ -168,8 +159,8 @@ func TestSegmentsWithEqualAddressesNeverSeeEachOthersFrames(t *testing.T) {
 		// While one segment talks the other is silent: not one frame arrives in it.
 		talk(t, 100, g100)
 		for _, g := range g200 {
-			if n := len(g.seen.seen()); n != 0 {
-				t.Fatalf("%s of segment 200 saw %d frames while only segment 100 talked; the first: %x", g.Name, n, g.seen.seen()[0].bytes)
+			if n := len(g.seen.Seen()); n != 0 {
+				t.Fatalf("%s of segment 200 saw %d frames while only segment 100 talked; the first: %x", g.Name, n, g.seen.Seen()[0].Bytes)
 			}
 		}
 		talk(t, 200, g200)
@@ -186,13 +177,13 @@ func TestSegmentsWithEqualAddressesNeverSeeEachOthersFrames(t *testing.T) {
 		for vni, guests := range map[encap.VNI][3]*station{100: g100, 200: g200} {
 			for i, g := range guests {
 				own, foreign := 0, 0
-				for _, f := range g.seen.done() {
+				for _, f := range g.seen.Done() {
 					switch {
-					case bytes.Contains(f.bytes, []byte(mark(vni))):
+					case bytes.Contains(f.Bytes, []byte(mark(vni))):
 						own++
-					case bytes.Contains(f.bytes, []byte(mark(300-vni))):
+					case bytes.Contains(f.Bytes, []byte(mark(300-vni))):
 						foreign++
-						t.Errorf("%s of segment %v saw %x", g.Name, vni, f.bytes)
+						t.Errorf("%s of segment %v saw %x", g.Name, vni, f.Bytes)
 					}
 				}
 				// Each of the two others sent it, in two rounds or more, 50
@@ -201,7 +192,7 @@ func TestSegmentsWithEqualAddressesNeverSeeEachOthersFrames(t *testing.T) {
 				if want := 2 * 2 * 50 * 5 / 2; own < want {
 					t.Errorf("%s of segment %v saw %d frames of its own segment, want %d at least", g.Name, vni, own, want)
 				}
-				t.Logf("segment %v, guest %d: %d frames looked at, %d with the mark of the segment, %d of the other's", vni, i+1, len(g.seen.done()), own, foreign)
+				t.Logf("segment %v, guest %d: %d frames looked at, %d with the mark of the segment, %d of the other's", vni, i+1, len(g.seen.Done()), own, foreign)
 			}
 		}
 	})

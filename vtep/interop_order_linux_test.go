@@ -43,7 +43,7 @@ func TestNoFlowIsReordered(t *testing.T) {
 				ga := a.guest(t, a.segment(t, vtep.SegmentConfig{VNI: 100, Peers: []netip.Addr{u.b}}), "ta", "192.168.100.1/24")
 				gb := b.guest(t, b.segment(t, vtep.SegmentConfig{VNI: 100, Peers: []netip.Addr{u.a}}), "tb", "192.168.100.2/24")
 				var streams sync.WaitGroup
-				seen := sniff(t, gb, "eth0")
+				seen := nettest.Sniff(t, gb, "eth0")
 				streams.Go(func() {
 					for range 3 {
 						stream(t, ga, gb, "192.168.100.2", "<in order>", little/2)
@@ -52,7 +52,7 @@ func TestNoFlowIsReordered(t *testing.T) {
 				numbered(t, ga, gb, "192.168.100.2")
 				streams.Wait()
 				needSteering(t, a)
-				inOrder(t, seen.done())
+				inOrder(t, seen.Done())
 			})
 		}
 	}
@@ -74,10 +74,10 @@ func TestAFlowIsInOrderFromItsFirstPacketOn(t *testing.T) {
 			gb := b.guest(t, b.segment(t, vtep.SegmentConfig{VNI: 101, Peers: []netip.Addr{u.a}}), "tb", "192.168.100.2/24")
 			needSteering(t, a)
 			ping(ga, "192.168.100.2") // what waits for its neighbour may leave behind what does not
-			seen := sniff(t, gb, "eth0")
+			seen := nettest.Sniff(t, gb, "eth0")
 			answered(t, ga, gb, "192.168.100.2")
 			shortly(t, ga, gb, "192.168.100.2")
-			inOrder(t, seen.done())
+			inOrder(t, seen.Done())
 		})
 	}
 }
@@ -283,11 +283,11 @@ func numbered(t *testing.T, from, to *nettest.NS, ip string) {
 // inOrder looks at the IPv4 identifications of TCP segments, which a Linux sender
 // counts up in each connection from its SYN on, also for what it sends again. It is
 // 0 in what no connection sends, as what answers a SYN.
-func inOrder(t *testing.T, frames []sniffed) {
+func inOrder(t *testing.T, frames []nettest.Frame) {
 	t.Helper()
 	seen, n := map[string]uint16{}, 0
 	for _, f := range frames {
-		p := gopacket.NewPacket(f.bytes, layers.LayerTypeEthernet, gopacket.NoCopy)
+		p := gopacket.NewPacket(f.Bytes, layers.LayerTypeEthernet, gopacket.NoCopy)
 		ip, _ := p.NetworkLayer().(*layers.IPv4)
 		tcp, _ := p.TransportLayer().(*layers.TCP)
 		if ip == nil || tcp == nil || ip.Id == 0 {

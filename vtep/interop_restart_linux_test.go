@@ -18,7 +18,7 @@ import (
 // it returns is called; a guest whose interface vanishes is no error.
 func flood(t *testing.T, g *nettest.NS) (stop func()) {
 	t.Helper()
-	out := inject(t, g, "eth0")
+	out := nettest.Inject(t, g, "eth0")
 	ending, ended := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(ended)
@@ -28,7 +28,7 @@ func flood(t *testing.T, g *nettest.NS) (stop func()) {
 			case <-ending:
 				return
 			default:
-				out.trySend(frames[i%len(frames)])
+				out.TrySend(frames[i%len(frames)])
 			}
 		}
 	}()

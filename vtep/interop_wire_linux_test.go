@@ -27,21 +27,21 @@ func TestFlowsAreSpreadOverSourcePortsAndEachKeepsItsOwn(t *testing.T) {
 		const flows, each = 256, 4
 		for range each {
 			for f := range flows {
-				b.g1.out.send(udpFrame(t, &layers.Ethernet{SrcMAC: mac1, DstMAC: mac3},
+				b.g1.out.Send(udpFrame(t, &layers.Ethernet{SrcMAC: mac1, DstMAC: mac3},
 					&layers.IPv4{TTL: 64, SrcIP: net.ParseIP("192.168.100.1"), DstIP: net.ParseIP("192.168.100.3")},
 					uint16(10000+f), 9, fmt.Appendf(nil, "<flow %d>", f)))
 			}
 		}
 		of, per := map[string]layers.UDPPort{}, map[layers.UDPPort]int{}
 		for _, o := range b.onWire(t, "<flow ", flows*each) {
-			flow := string(o.inner[14+28:])
-			if p, ok := of[flow]; ok && p != o.udp.SrcPort {
-				t.Errorf("%s has source ports %d and %d", flow, p, o.udp.SrcPort)
+			flow := string(o.Inner[14+28:])
+			if p, ok := of[flow]; ok && p != o.UDP.SrcPort {
+				t.Errorf("%s has source ports %d and %d", flow, p, o.UDP.SrcPort)
 			}
-			of[flow] = o.udp.SrcPort
-			per[o.udp.SrcPort]++
-			if o.udp.SrcPort < 49152 || o.udp.DstPort != encap.Port {
-				t.Errorf("%s goes from port %d to port %d", flow, o.udp.SrcPort, o.udp.DstPort)
+			of[flow] = o.UDP.SrcPort
+			per[o.UDP.SrcPort]++
+			if o.UDP.SrcPort < 49152 || o.UDP.DstPort != encap.Port {
+				t.Errorf("%s goes from port %d to port %d", flow, o.UDP.SrcPort, o.UDP.DstPort)
 			}
 		}
 		if len(of) != flows || len(per) < 16 {
@@ -63,24 +63,24 @@ func TestAnEncapsulatedFrameIsWhatTheGuestSentBehindHeadersThatAreRight(t *testi
 			for i := range 8 { // different checksums
 				f := plainFrame(all, mac1, fmt.Sprintf("<whole>%*d", size-7, i))
 				sent[string(f)] = true
-				b.g1.out.send(f)
+				b.g1.out.Send(f)
 			}
 		}
 		tag := append(append(append([]byte{}, all...), mac1...), 0x81, 0, 0x60, 5, 0x88, 0xb5) // priority 3, VLAN 5
 		tag = append(tag, "<whole> and tagged, with padding to sixty bytes"...)
 		sent[string(tag)] = true
-		b.g1.out.send(tag)
+		b.g1.out.Send(tag)
 		for _, o := range b.onWire(t, "<whole>", len(sent)) {
-			if !sent[string(o.inner)] {
-				t.Errorf("sent twice, or never by the guest: %x", o.inner)
+			if !sent[string(o.Inner)] {
+				t.Errorf("sent twice, or never by the guest: %x", o.Inner)
 			}
-			delete(sent, string(o.inner))
-			if o.src != b.u.a || o.dst != b.u.b || o.ttl != 64 || o.tos != 0 || !o.df || o.frag || o.sum != o.want {
+			delete(sent, string(o.Inner))
+			if o.Src != b.u.a || o.Dst != b.u.b || o.TTL != 64 || o.TOS != 0 || !o.DF || o.Fragment || o.Sum != o.Want {
 				t.Errorf("outer header %+v", o)
 			}
-			if !o.vxlan.ValidIDFlag || o.vxlan.VNI != benchVNI || o.udp.Payload[0] != 8 ||
-				!bytes.Equal(o.udp.Payload[1:4], []byte{0, 0, 0}) || o.udp.Payload[7] != 0 {
-				t.Errorf("VXLAN header %x", o.udp.Payload[:8])
+			if !o.VXLAN.ValidIDFlag || o.VXLAN.VNI != benchVNI || o.UDP.Payload[0] != 8 ||
+				!bytes.Equal(o.UDP.Payload[1:4], []byte{0, 0, 0}) || o.UDP.Payload[7] != 0 {
+				t.Errorf("VXLAN header %x", o.UDP.Payload[:8])
 			}
 		}
 	})
@@ -88,9 +88,9 @@ func TestAnEncapsulatedFrameIsWhatTheGuestSentBehindHeadersThatAreRight(t *testi
 
 func TestOuterChecksumsCanBeLeftOut(t *testing.T) {
 	eachBench(t, func(c *vtep.Config, _ *vtep.SegmentConfig) { c.NoChecksum = true }, func(t *testing.T, b *bench) {
-		b.g1.out.send(plainFrame(all, mac1, "<no sum>"))
-		if o := b.onWire(t, "<no sum>", 1)[0]; o.udp.Checksum != 0 {
-			t.Errorf("the checksum is %#x", o.udp.Checksum)
+		b.g1.out.Send(plainFrame(all, mac1, "<no sum>"))
+		if o := b.onWire(t, "<no sum>", 1)[0]; o.UDP.Checksum != 0 {
+			t.Errorf("the checksum is %#x", o.UDP.Checksum)
 		}
 	})
 }
@@ -112,25 +112,25 @@ func TestTheOuterTTLAndTrafficClassAreInheritedOrFixed(t *testing.T) {
 			eachBench(t, tc.set, func(t *testing.T, b *bench) {
 				for _, inner := range []uint8{0, 1, 2, 3, 0xb8, 0xb9, 0x4b} {
 					v4 := fmt.Sprintf("<v4 %#x>", inner)
-					b.g1.out.send(udpFrame(t, &layers.Ethernet{SrcMAC: mac1, DstMAC: mac3},
+					b.g1.out.Send(udpFrame(t, &layers.Ethernet{SrcMAC: mac1, DstMAC: mac3},
 						&layers.IPv4{TTL: 7, TOS: inner, SrcIP: net.ParseIP("192.168.100.1"), DstIP: net.ParseIP("192.168.100.3")}, 1, 2, []byte(v4)))
 					v6 := fmt.Sprintf("<v6 %#x>", inner)
 					ip6 := &layers.IPv6{Version: 6, HopLimit: 7, TrafficClass: inner, NextHeader: layers.IPProtocolNoNextHeader,
 						SrcIP: net.ParseIP("fd00::1"), DstIP: net.ParseIP("fd00::3")}
-					b.g1.out.send(serialize(t, &layers.Ethernet{SrcMAC: mac1, DstMAC: mac3, EthernetType: layers.EthernetTypeIPv6}, ip6, gopacket.Payload(v6)))
+					b.g1.out.Send(nettest.Serialize(t, &layers.Ethernet{SrcMAC: mac1, DstMAC: mac3, EthernetType: layers.EthernetTypeIPv6}, ip6, gopacket.Payload(v6)))
 					want := inner
 					if tc.tosFixed {
 						want = tos&^3 | inner&3
 					}
 					for _, m := range []string{v4, v6} {
-						if o := b.onWire(t, m, 1)[0]; o.tos != want || o.ttl != tc.ttl {
-							t.Errorf("%s: outer traffic class %#x and TTL %d, want %#x and %d", m, o.tos, o.ttl, want, tc.ttl)
+						if o := b.onWire(t, m, 1)[0]; o.TOS != want || o.TTL != tc.ttl {
+							t.Errorf("%s: outer traffic class %#x and TTL %d, want %#x and %d", m, o.TOS, o.TTL, want, tc.ttl)
 						}
 					}
 				}
-				b.g1.out.send(plainFrame(all, mac1, "<no IP>"))
-				if o := b.onWire(t, "<no IP>", 1)[0]; o.ttl != tc.ttlNonIP {
-					t.Errorf("TTL %d where there is no inner one, want %d", o.ttl, tc.ttlNonIP)
+				b.g1.out.Send(plainFrame(all, mac1, "<no IP>"))
+				if o := b.onWire(t, "<no IP>", 1)[0]; o.TTL != tc.ttlNonIP {
+					t.Errorf("TTL %d where there is no inner one, want %d", o.TTL, tc.ttlNonIP)
 				}
 			})
 		})
@@ -152,10 +152,10 @@ func TestCongestionMarksLeaveTheTunnelAsRFC6040Says(t *testing.T) {
 			for outer, want := range row {
 				b.setTOS(t, 0x40|outer)
 				m := fmt.Sprintf("<ECN %d in %d>", inner, outer)
-				b.say(t, vxlanOf(8, benchVNI, udpFrame(t, &layers.Ethernet{SrcMAC: mac3, DstMAC: mac1},
+				b.say(t, nettest.VXLAN(8, benchVNI, udpFrame(t, &layers.Ethernet{SrcMAC: mac3, DstMAC: mac1},
 					&layers.IPv4{TTL: 64, TOS: 0xb8 | uint8(inner), SrcIP: net.ParseIP("192.168.100.3"), DstIP: net.ParseIP("192.168.100.1")}, 1, 2, []byte(m))))
 				m6 := "v6 " + m
-				b.say(t, vxlanOf(8, benchVNI, serialize(t, &layers.Ethernet{SrcMAC: mac3, DstMAC: mac1, EthernetType: layers.EthernetTypeIPv6},
+				b.say(t, nettest.VXLAN(8, benchVNI, nettest.Serialize(t, &layers.Ethernet{SrcMAC: mac3, DstMAC: mac1, EthernetType: layers.EthernetTypeIPv6},
 					&layers.IPv6{Version: 6, HopLimit: 7, TrafficClass: 0xb8 | uint8(inner), FlowLabel: 0x54321, NextHeader: layers.IPProtocolNoNextHeader,
 						SrcIP: net.ParseIP("fd00::3"), DstIP: net.ParseIP("fd00::1")}, gopacket.Payload(m6))))
 				if want == drop {
@@ -163,9 +163,9 @@ func TestCongestionMarksLeaveTheTunnelAsRFC6040Says(t *testing.T) {
 					eventually(t, m+" is dropped", func() bool { return b.a.dropped(frame.OuterECN) == uint64(drops) })
 					continue
 				}
-				b.g1.seen.wait(m, 2)
-				for _, f := range b.g1.seen.with(m) {
-					p := gopacket.NewPacket(f.bytes, layers.LayerTypeEthernet, gopacket.Default)
+				b.g1.seen.Wait(m, 2)
+				for _, f := range b.g1.seen.With(m) {
+					p := gopacket.NewPacket(f.Bytes, layers.LayerTypeEthernet, gopacket.Default)
 					if ip, ok := p.NetworkLayer().(*layers.IPv6); ok {
 						if ip.TrafficClass != 0xb8|uint8(want) || ip.FlowLabel != 0x54321 {
 							t.Errorf("v6 %s: traffic class %#x, flow label %#x", m, ip.TrafficClass, ip.FlowLabel)
@@ -174,7 +174,7 @@ func TestCongestionMarksLeaveTheTunnelAsRFC6040Says(t *testing.T) {
 					}
 					ip := p.NetworkLayer().(*layers.IPv4)
 					sum := ip.Checksum
-					serialize(t, ip, gopacket.Payload(ip.Payload))
+					nettest.Serialize(t, ip, gopacket.Payload(ip.Payload))
 					if ip.TOS != 0xb8|uint8(want) || ip.Checksum != sum {
 						t.Errorf("%s: TOS %#x, want %#x; checksum %#x, want %#x", m, ip.TOS, 0xb8|want, sum, ip.Checksum)
 					}
@@ -188,28 +188,28 @@ func TestAFrameTooBigForThePathIsCountedAndNeverFragmented(t *testing.T) {
 	eachBench(t, func(_ *vtep.Config, s *vtep.SegmentConfig) { s.MTU = 9000 }, func(t *testing.T, b *bench) {
 		fits := 1500 - encap.Overhead(b.u.a)
 		pad := func(n int) string { return "<big>" + strings.Repeat(".", n-5) }
-		b.g1.out.send(plainFrame(all, mac1, pad(fits+1)))
-		b.g1.out.send(plainFrame(all, mac1, pad(8000)))
-		b.g1.out.send(plainFrame(all, mac1, pad(fits))) // comes last, by the same way
+		b.g1.out.Send(plainFrame(all, mac1, pad(fits+1)))
+		b.g1.out.Send(plainFrame(all, mac1, pad(8000)))
+		b.g1.out.Send(plainFrame(all, mac1, pad(fits))) // comes last, by the same way
 		out := b.onWire(t, "<big>", 1)
-		if len(out) != 1 || out[0].frag || len(out[0].inner) != fits+14 {
+		if len(out) != 1 || out[0].Fragment || len(out[0].Inner) != fits+14 {
 			t.Errorf("%d packets on the wire, want the last of three alone", len(out))
 		}
 		if n := b.a.dropped(frame.TooBig); n != 2 {
 			t.Errorf("%d dropped as too big, want 2", n)
 		}
-		b.g2.seen.wait("<big>", 3) // the other port of the host takes them all
+		b.g2.seen.Wait("<big>", 3) // the other port of the host takes them all
 
 		// A smaller MTU further on is told by the network, and learnt.
 		b.peer.Exec("ip", "link", "set", "ul", "mtu", "1400")
 		b.a.ns.Exec("ip", "link", "set", "ul", "mtu", "1400")
 		before := b.a.dropped(frame.TooBig)
-		b.g1.out.send(plainFrame(all, mac1, pad(fits)))
+		b.g1.out.Send(plainFrame(all, mac1, pad(fits)))
 		eventually(t, "the frame is too big", func() bool { return b.a.dropped(frame.TooBig) == before+1 })
-		b.g1.out.send(plainFrame(all, mac1, pad(fits-100)))
+		b.g1.out.Send(plainFrame(all, mac1, pad(fits-100)))
 		for _, o := range b.onWire(t, "<big>", 2) {
-			if o.frag {
-				t.Errorf("a fragment: %x", o.inner[:40])
+			if o.Fragment {
+				t.Errorf("a fragment: %x", o.Inner[:40])
 			}
 		}
 	})
@@ -217,18 +217,18 @@ func TestAFrameTooBigForThePathIsCountedAndNeverFragmented(t *testing.T) {
 
 func TestWhatMustNotEnterIsCountedAndGoesNowhere(t *testing.T) {
 	inner := plainFrame(all, mac3, "<enter>")
-	with := func(src net.HardwareAddr) []byte { return vxlanOf(8, benchVNI, plainFrame(all, src, "<enter>")) }
+	with := func(src net.HardwareAddr) []byte { return nettest.VXLAN(8, benchVNI, plainFrame(all, src, "<enter>")) }
 	for _, tc := range []struct {
 		name    string
 		payload []byte
 		reason  frame.Reason
 	}{
-		{"an unknown VNI", vxlanOf(8, 78, inner), frame.UnknownVNI},
-		{"no I flag", vxlanOf(0, benchVNI, inner), frame.OuterNoVNI},
-		{"half a header", vxlanOf(8, benchVNI, nil)[:5], frame.OuterShort},
+		{"an unknown VNI", nettest.VXLAN(8, 78, inner), frame.UnknownVNI},
+		{"no I flag", nettest.VXLAN(0, benchVNI, inner), frame.OuterNoVNI},
+		{"half a header", nettest.VXLAN(8, benchVNI, nil)[:5], frame.OuterShort},
 		{"nothing", nil, frame.OuterShort},
-		{"a header alone", vxlanOf(8, benchVNI, nil), frame.OuterShort},
-		{"half an inner header", vxlanOf(8, benchVNI, inner[:13]), frame.OuterShort},
+		{"a header alone", nettest.VXLAN(8, benchVNI, nil), frame.OuterShort},
+		{"half an inner header", nettest.VXLAN(8, benchVNI, inner[:13]), frame.OuterShort},
 		{"a zero source MAC", with(net.HardwareAddr{0, 0, 0, 0, 0, 0}), frame.BadSource},
 		{"the broadcast address as its source", with(all), frame.BadSource},
 		{"a group address as its source", with(mdns), frame.BadSource},
@@ -239,13 +239,13 @@ func TestWhatMustNotEnterIsCountedAndGoesNowhere(t *testing.T) {
 				s.FDB = []vtep.StaticEntry{{MAC: fdb.MACOf(mac2), Port: "t2"}}
 			}, func(t *testing.T, b *bench) {
 				b.say(t, tc.payload)
-				b.say(t, vxlanOf(8, benchVNI, plainFrame(all, mac3, "<behind>")))
-				b.g1.seen.wait("<behind>", 1)
+				b.say(t, nettest.VXLAN(8, benchVNI, plainFrame(all, mac3, "<behind>")))
+				b.g1.seen.Wait("<behind>", 1)
 				// A batch is counted after it was written.
 				eventually(t, "one is dropped for "+tc.reason.String(), func() bool { return b.a.dropped(tc.reason) == 1 })
 				for _, g := range []*station{b.g1, b.g2} {
-					if got := g.seen.with("<enter>"); len(got) != 0 {
-						t.Errorf("a guest saw %x", got[0].bytes)
+					if got := g.seen.With("<enter>"); len(got) != 0 {
+						t.Errorf("a guest saw %x", got[0].Bytes)
 					}
 				}
 				for _, e := range b.s.FDB() {
@@ -260,7 +260,7 @@ func TestWhatMustNotEnterIsCountedAndGoesNowhere(t *testing.T) {
 
 func TestReservedBitsAreIgnoredUnlessStrict(t *testing.T) {
 	reserved := func(i int) []byte {
-		b := vxlanOf(8, benchVNI, plainFrame(all, mac3, "<reserved>"))
+		b := nettest.VXLAN(8, benchVNI, plainFrame(all, mac3, "<reserved>"))
 		b[i] |= 1
 		return b
 	}
@@ -270,10 +270,10 @@ func TestReservedBitsAreIgnoredUnlessStrict(t *testing.T) {
 				for _, i := range []int{0, 1, 2, 3, 7} {
 					b.say(t, reserved(i))
 				}
-				b.say(t, vxlanOf(8, benchVNI, plainFrame(all, mac3, "<behind>")))
-				b.g1.seen.wait("<behind>", 1)
+				b.say(t, nettest.VXLAN(8, benchVNI, plainFrame(all, mac3, "<behind>")))
+				b.g1.seen.Wait("<behind>", 1)
 				want := map[bool]int{false: 5, true: 0}[strict]
-				if n := len(b.g1.seen.with("<reserved>")); n != want {
+				if n := len(b.g1.seen.With("<reserved>")); n != want {
 					t.Errorf("%d delivered, want %d", n, want)
 				}
 				eventually(t, "the others are dropped", func() bool { return b.a.dropped(frame.OuterReserved) == uint64(5-want) })
@@ -304,7 +304,7 @@ func TestAStrangerIsHeardOnlyWhereEveryoneIsAccepted(t *testing.T) {
 			eachBench(t, func(c *vtep.Config, _ *vtep.SegmentConfig) { c.Accept = accept }, func(t *testing.T, b *bench) {
 				c := b.stranger(t)
 				for range 100 {
-					if _, err := c.WriteToUDPAddrPort(vxlanOf(8, benchVNI, plainFrame(all, mac3, "<stranger>")), netip.AddrPortFrom(b.u.a, encap.Port)); err != nil {
+					if _, err := c.WriteToUDPAddrPort(nettest.VXLAN(8, benchVNI, plainFrame(all, mac3, "<stranger>")), netip.AddrPortFrom(b.u.a, encap.Port)); err != nil {
 						t.Fatal(err)
 					}
 				}
@@ -313,22 +313,22 @@ func TestAStrangerIsHeardOnlyWhereEveryoneIsAccepted(t *testing.T) {
 				}
 				if accept == vtep.AcceptPeers {
 					eventually(t, "all are dropped", func() bool { return b.a.dropped(frame.UnknownPeer) == 100 })
-					if n := len(b.g1.seen.with("<stranger>")); n != 0 || learned() {
+					if n := len(b.g1.seen.With("<stranger>")); n != 0 || learned() {
 						t.Errorf("%d delivered, learned %v", n, learned())
 					}
 					return
 				}
-				b.g1.seen.wait("<stranger>", 100)
+				b.g1.seen.Wait("<stranger>", 100)
 				// What is for the MAC goes to the stranger's address, at the
 				// VXLAN port: its source port is not kept.
-				b.g1.out.send(plainFrame(mac3, mac1, "<answer>"))
-				if o := b.onWire(t, "<answer>", 1)[0]; o.dst != b.u.b.Next() || o.udp.DstPort != encap.Port {
-					t.Errorf("the answer went to %s port %d", o.dst, o.udp.DstPort)
+				b.g1.out.Send(plainFrame(mac3, mac1, "<answer>"))
+				if o := b.onWire(t, "<answer>", 1)[0]; o.Dst != b.u.b.Next() || o.UDP.DstPort != encap.Port {
+					t.Errorf("the answer went to %s port %d", o.Dst, o.UDP.DstPort)
 				}
 				// Floods do not go to it.
-				b.g1.out.send(plainFrame(all, mac1, "<flood>"))
-				if o := b.onWire(t, "<flood>", 1); len(o) != 1 || o[0].dst != b.u.b {
-					t.Errorf("%d copies of a flood, the first to %s", len(o), o[0].dst)
+				b.g1.out.Send(plainFrame(all, mac1, "<flood>"))
+				if o := b.onWire(t, "<flood>", 1); len(o) != 1 || o[0].Dst != b.u.b {
+					t.Errorf("%d copies of a flood, the first to %s", len(o), o[0].Dst)
 				}
 			})
 		})
@@ -345,27 +345,27 @@ func TestFloodsGoOnceToEveryPeerAndNothingGoesBackIntoTheTunnel(t *testing.T) {
 		}
 		for name, dst := range map[string]net.HardwareAddr{"<broadcast>": all, "<multicast>": mdns, "<unknown>": macX} {
 			// From a guest: to every peer and the other guest, once each.
-			b.g1.out.send(plainFrame(dst, mac1, name+" out"))
-			b.g2.seen.wait(name+" out", 1)
+			b.g1.out.Send(plainFrame(dst, mac1, name+" out"))
+			b.g2.seen.Wait(name+" out", 1)
 			to := map[netip.Addr]int{}
 			for _, o := range b.onWire(t, name+" out", 3) {
-				to[o.dst]++
+				to[o.Dst]++
 			}
 			if len(to) != 3 || to[b.u.b] != 1 || to[b.u.b.Next()] != 1 || to[b.u.b.Next().Next()] != 1 {
 				t.Errorf("%s went to %v", name, to)
 			}
 			// From a peer: to the guests, never to another peer.
-			b.say(t, vxlanOf(8, benchVNI, plainFrame(dst, mac3, name+" in")))
-			b.g1.seen.wait(name+" in", 1)
-			b.g2.seen.wait(name+" in", 1)
+			b.say(t, nettest.VXLAN(8, benchVNI, plainFrame(dst, mac3, name+" in")))
+			b.g1.seen.Wait(name+" in", 1)
+			b.g2.seen.Wait(name+" in", 1)
 		}
 		// Known behind the peer it comes from, or behind another one.
-		b.say(t, vxlanOf(8, benchVNI, plainFrame(mac3, macX, "<back> in")))
+		b.say(t, nettest.VXLAN(8, benchVNI, plainFrame(mac3, macX, "<back> in")))
 		eventually(t, "it is dropped", func() bool { return b.a.dropped(frame.Hairpin) == 1 })
-		b.g1.out.send(plainFrame(all, mac1, "<last>"))
+		b.g1.out.Send(plainFrame(all, mac1, "<last>"))
 		b.onWire(t, "<last>", 3)
-		for _, f := range b.wire.with(" in") {
-			t.Errorf("it went back into the tunnel: %x", f.bytes)
+		for _, f := range b.wire.With(" in") {
+			t.Errorf("it went back into the tunnel: %x", f.Bytes)
 		}
 	})
 }

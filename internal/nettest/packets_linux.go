@@ -1,4 +1,4 @@
-package vtep_test
+package nettest
 
 import (
 	"bytes"
@@ -9,12 +9,10 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/uvtep/uvtep/internal/nettest"
 )
 
-// sniffer keeps what arrives at an interface, every frame of it.
-type sniffer struct {
+// Sniffer keeps what arrives at an interface, every frame of it.
+type Sniffer struct {
 	t    testing.TB
 	fd   int
 	stop func()
@@ -22,13 +20,13 @@ type sniffer struct {
 	closed atomic.Bool
 
 	mu     sync.Mutex
-	frames []sniffed
+	frames []Frame
 }
 
-// sniffed is the front of a frame, and how long the whole of it was.
-type sniffed struct {
-	bytes  []byte
-	length int
+// Frame is the front of a frame, and how long the whole of it was.
+type Frame struct {
+	Bytes  []byte
+	Length int
 }
 
 const (
@@ -36,8 +34,8 @@ const (
 	allNet  = 0x0300 // ETH_P_ALL, in network byte order
 )
 
-// packetSocket opens a packet socket on an interface of a namespace.
-func packetSocket(t testing.TB, ns *nettest.NS, dev string, protocol uint16) (fd int) {
+// PacketSocket opens a packet socket on an interface of a namespace.
+func PacketSocket(t testing.TB, ns *NS, dev string, protocol uint16) (fd int) {
 	t.Helper()
 	ns.Do(func() {
 		ifc, err := net.InterfaceByName(dev)
@@ -60,10 +58,10 @@ func packetSocket(t testing.TB, ns *nettest.NS, dev string, protocol uint16) (fd
 	return fd
 }
 
-// sniff looks at an interface until the test ends, or done is called.
-func sniff(t testing.TB, ns *nettest.NS, dev string) *sniffer {
+// Sniff looks at an interface until the test ends, or Done is called.
+func Sniff(t testing.TB, ns *NS, dev string) *Sniffer {
 	t.Helper()
-	s := &sniffer{t: t, fd: packetSocket(t, ns, dev, allNet)}
+	s := &Sniffer{t: t, fd: PacketSocket(t, ns, dev, allNet)}
 	ending, ended := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(ended)
@@ -96,7 +94,7 @@ func sniff(t testing.TB, ns *nettest.NS, dev string) *sniffer {
 }
 
 // drain takes what has arrived.
-func (s *sniffer) drain() {
+func (s *Sniffer) drain() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	buf := make([]byte, snapLen)
@@ -108,12 +106,12 @@ func (s *sniffer) drain() {
 		if err != nil {
 			return
 		}
-		s.frames = append(s.frames, sniffed{bytes.Clone(buf[:min(n, snapLen)]), n})
+		s.frames = append(s.frames, Frame{bytes.Clone(buf[:min(n, snapLen)]), n})
 	}
 }
 
-// seen is what has arrived so far, all of it.
-func (s *sniffer) seen() []sniffed {
+// Seen is what has arrived so far, all of it.
+func (s *Sniffer) Seen() []Frame {
 	if !s.closed.Load() {
 		s.drain()
 	}
@@ -122,21 +120,21 @@ func (s *sniffer) seen() []sniffed {
 	return s.frames
 }
 
-// with is what has arrived so far and contains a mark.
-func (s *sniffer) with(mark string) (found []sniffed) {
-	for _, f := range s.seen() {
-		if bytes.Contains(f.bytes, []byte(mark)) {
+// With is what has arrived so far and contains a mark.
+func (s *Sniffer) With(mark string) (found []Frame) {
+	for _, f := range s.Seen() {
+		if bytes.Contains(f.Bytes, []byte(mark)) {
 			found = append(found, f)
 		}
 	}
 	return found
 }
 
-// wait waits until n frames with a mark have arrived, and returns them.
-func (s *sniffer) wait(mark string, n int) []sniffed {
+// Wait waits until n frames with a mark have arrived, and returns them.
+func (s *Sniffer) Wait(mark string, n int) []Frame {
 	s.t.Helper()
 	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(2 * time.Millisecond) {
-		found := s.with(mark)
+		found := s.With(mark)
 		if len(found) >= n {
 			return found
 		}
@@ -146,34 +144,34 @@ func (s *sniffer) wait(mark string, n int) []sniffed {
 	}
 }
 
-// done stops looking and returns what arrived.
-func (s *sniffer) done() []sniffed {
+// Done stops looking and returns what arrived.
+func (s *Sniffer) Done() []Frame {
 	s.stop()
-	return s.seen()
+	return s.Seen()
 }
 
-// injector puts raw frames on an interface.
-type injector struct {
+// Injector puts raw frames on an interface.
+type Injector struct {
 	t  testing.TB
 	fd int
 }
 
-func inject(t testing.TB, ns *nettest.NS, dev string) *injector {
+func Inject(t testing.TB, ns *NS, dev string) *Injector {
 	t.Helper()
-	i := &injector{t, packetSocket(t, ns, dev, 0)}
+	i := &Injector{t, PacketSocket(t, ns, dev, 0)}
 	t.Cleanup(func() { unix.Close(i.fd) })
 	return i
 }
 
-// send puts a frame on the interface, which is there.
-func (i *injector) send(frame []byte) {
+// Send puts a frame on the interface, which is there.
+func (i *Injector) Send(frame []byte) {
 	i.t.Helper()
-	if err := i.trySend(frame); err != nil {
+	if err := i.TrySend(frame); err != nil {
 		i.t.Fatalf("send a frame: %v", err)
 	}
 }
 
-func (i *injector) trySend(frame []byte) error {
+func (i *Injector) TrySend(frame []byte) error {
 	for {
 		_, err := unix.Write(i.fd, frame)
 		if err != unix.EINTR && err != unix.ENOBUFS && err != unix.EAGAIN {
