@@ -14,6 +14,7 @@ import (
 	"github.com/uvtep/uvtep/dhcpd"
 	"github.com/uvtep/uvtep/encap"
 	"github.com/uvtep/uvtep/fdb"
+	"github.com/uvtep/uvtep/internal/nettest"
 	"github.com/uvtep/uvtep/internal/tap"
 	"github.com/uvtep/uvtep/internal/tap/taptest"
 	"github.com/uvtep/uvtep/internal/underlay"
@@ -296,11 +297,7 @@ func build(t testing.TB, ls ...gopacket.SerializableLayer) []byte {
 			l.SetNetworkLayerForChecksum(ls[i-1].(gopacket.NetworkLayer))
 		}
 	}
-	b := gopacket.NewSerializeBuffer()
-	if err := gopacket.SerializeLayers(b, gopacket.SerializeOptions{FixLengths: true, ComputeChecksums: true}, ls...); err != nil {
-		t.Fatal(err)
-	}
-	return bytes.Clone(b.Bytes())
+	return nettest.Serialize(t, ls...)
 }
 
 func ethernet(dst, src fdb.MAC, typ layers.EthernetType) *layers.Ethernet {

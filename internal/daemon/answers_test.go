@@ -1,7 +1,6 @@
 package daemon_test
 
 import (
-	"bytes"
 	"context"
 	"encoding/binary"
 	"fmt"
@@ -14,6 +13,7 @@ import (
 
 	"github.com/uvtep/uvtep/dhcpd"
 	"github.com/uvtep/uvtep/dhcpd/dhcpdtest"
+	"github.com/uvtep/uvtep/internal/nettest"
 	"github.com/uvtep/uvtep/internal/tap/taptest"
 )
 
@@ -25,12 +25,7 @@ func broadcastBOOTP(t *testing.T, src net.HardwareAddr, msg []byte) []byte {
 	if err := udp.SetNetworkLayerForChecksum(ip); err != nil {
 		t.Fatal(err)
 	}
-	b := gopacket.NewSerializeBuffer()
-	if err := gopacket.SerializeLayers(b, gopacket.SerializeOptions{FixLengths: true, ComputeChecksums: true},
-		&layers.Ethernet{DstMAC: layers.EthernetBroadcast, SrcMAC: src, EthernetType: layers.EthernetTypeIPv4}, ip, udp, gopacket.Payload(msg)); err != nil {
-		t.Fatal(err)
-	}
-	return bytes.Clone(b.Bytes())
+	return nettest.Serialize(t, &layers.Ethernet{DstMAC: layers.EthernetBroadcast, SrcMAC: src, EthernetType: layers.EthernetTypeIPv4}, ip, udp, gopacket.Payload(msg))
 }
 
 // What is on the disk was promised: whoever is in there must have been told, at

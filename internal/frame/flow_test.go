@@ -9,6 +9,7 @@ import (
 	"github.com/google/gopacket/layers"
 
 	"github.com/uvtep/uvtep/internal/frame"
+	"github.com/uvtep/uvtep/internal/nettest"
 )
 
 // udpHash is the hash of a flow of datagrams, of which one has n bytes.
@@ -34,7 +35,7 @@ func udpHash(t *testing.T, src, dst netip.AddrPort, n int, tagged bool) uint32 {
 	if err := udp.SetNetworkLayerForChecksum(network); err != nil {
 		t.Fatal(err)
 	}
-	f := load(t, build(t, append(ls, network.(gopacket.SerializableLayer), udp, gopacket.Payload(make([]byte, n)))...))
+	f := load(t, nettest.Serialize(t, append(ls, network.(gopacket.SerializableLayer), udp, gopacket.Payload(make([]byte, n)))...))
 	if !f.Parse() {
 		t.Fatal("not parsed")
 	}

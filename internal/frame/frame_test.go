@@ -11,18 +11,8 @@ import (
 	"github.com/google/gopacket/layers"
 
 	"github.com/uvtep/uvtep/internal/frame"
+	"github.com/uvtep/uvtep/internal/nettest"
 )
-
-// build serialises layers with lengths and checksums that are right.
-func build(t testing.TB, ls ...gopacket.SerializableLayer) []byte {
-	t.Helper()
-	b := gopacket.NewSerializeBuffer()
-	err := gopacket.SerializeLayers(b, gopacket.SerializeOptions{FixLengths: true, ComputeChecksums: true}, ls...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return bytes.Clone(b.Bytes())
-}
 
 func load(t testing.TB, b []byte) *frame.Frame {
 	t.Helper()
@@ -87,7 +77,7 @@ func random(t testing.TB) []byte {
 	for i := range payload {
 		payload[i] = byte(rand.Uint32())
 	}
-	return build(t, append(ls, gopacket.Payload(payload))...)
+	return nettest.Serialize(t, append(ls, gopacket.Payload(payload))...)
 }
 
 func TestParseAgreesWithGopacket(t *testing.T) {
@@ -126,8 +116,8 @@ func TestParseAgreesWithGopacket(t *testing.T) {
 
 func TestAllFragmentsOfAPacketHaveOneHash(t *testing.T) {
 	eth := &layers.Ethernet{DstMAC: net.HardwareAddr{2, 0, 0, 0, 0, 1}, SrcMAC: net.HardwareAddr{2, 0, 0, 0, 0, 2}, EthernetType: layers.EthernetTypeIPv4}
-	first := load(t, build(t, eth, &layers.IPv4{Version: 4, TTL: 64, Flags: layers.IPv4MoreFragments, Protocol: layers.IPProtocolUDP, SrcIP: net.IP{10, 0, 0, 1}, DstIP: net.IP{10, 0, 0, 2}}, gopacket.Payload(make([]byte, 64))))
-	last := load(t, build(t, eth, &layers.IPv4{Version: 4, TTL: 64, FragOffset: 8, Protocol: layers.IPProtocolUDP, SrcIP: net.IP{10, 0, 0, 1}, DstIP: net.IP{10, 0, 0, 2}}, gopacket.Payload(bytes.Repeat([]byte{7}, 40))))
+	first := load(t, nettest.Serialize(t, eth, &layers.IPv4{Version: 4, TTL: 64, Flags: layers.IPv4MoreFragments, Protocol: layers.IPProtocolUDP, SrcIP: net.IP{10, 0, 0, 1}, DstIP: net.IP{10, 0, 0, 2}}, gopacket.Payload(make([]byte, 64))))
+	last := load(t, nettest.Serialize(t, eth, &layers.IPv4{Version: 4, TTL: 64, FragOffset: 8, Protocol: layers.IPProtocolUDP, SrcIP: net.IP{10, 0, 0, 1}, DstIP: net.IP{10, 0, 0, 2}}, gopacket.Payload(bytes.Repeat([]byte{7}, 40))))
 	first.Parse()
 	last.Parse()
 	if !first.Info.Fragment || !last.Info.Fragment || last.Info.L4 != 0 {
@@ -236,7 +226,7 @@ func TestAUDPChecksumIsNeverZero(t *testing.T) {
 		}).SetNetworkLayerForChecksum(ip); err != nil {
 			t.Fatal(err)
 		}
-		b := build(t, eth, ip, c.l4, gopacket.Payload{0, 0})
+		b := nettest.Serialize(t, eth, ip, c.l4, gopacket.Payload{0, 0})
 		l4 := b[34:][:c.data+2] // Ethernet padding is behind it
 		pseudo := append(bytes.Clone(b[26:34]), 0, byte(c.proto), 0, byte(len(l4)))
 		// With its own checksum as payload, the packet adds up to all ones.

@@ -5,10 +5,10 @@ import (
 	"net"
 	"testing"
 
-	"github.com/google/gopacket"
 	"github.com/google/gopacket/layers"
 
 	"github.com/uvtep/uvtep/internal/frame"
+	"github.com/uvtep/uvtep/internal/nettest"
 )
 
 // solicitation is a neighbour solicitation in a frame, as gopacket writes it.
@@ -18,14 +18,9 @@ func solicitation(t testing.TB, options ...layers.ICMPv6Option) []byte {
 	if err := icmp.SetNetworkLayerForChecksum(ip); err != nil {
 		t.Fatal(err)
 	}
-	b := gopacket.NewSerializeBuffer()
-	err := gopacket.SerializeLayers(b, gopacket.SerializeOptions{FixLengths: true, ComputeChecksums: true},
+	return nettest.Serialize(t,
 		&layers.Ethernet{SrcMAC: net.HardwareAddr{2, 0, 0, 0, 0, 1}, DstMAC: net.HardwareAddr{0x33, 0x33, 0xff, 0, 0, 2}, EthernetType: layers.EthernetTypeIPv6},
 		ip, icmp, &layers.ICMPv6NeighborSolicitation{TargetAddress: net.ParseIP("fe80::2"), Options: options})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return bytes.Clone(b.Bytes())
 }
 
 func parsed(t testing.TB, b []byte) *frame.Frame {

@@ -10,6 +10,7 @@ import (
 	"github.com/google/gopacket/layers"
 
 	"github.com/uvtep/uvtep/internal/frame"
+	"github.com/uvtep/uvtep/internal/nettest"
 	"github.com/uvtep/uvtep/internal/offload"
 )
 
@@ -133,11 +134,7 @@ func (p packet) build(t testing.TB) []byte {
 		}
 		ls = append(ls, tcp)
 	}
-	buf := gopacket.NewSerializeBuffer()
-	if err := gopacket.SerializeLayers(buf, gopacket.SerializeOptions{FixLengths: true, ComputeChecksums: true}, append(ls, gopacket.Payload(p.payload))...); err != nil {
-		t.Fatal(err)
-	}
-	b := bytes.Clone(buf.Bytes())[:p.base()+len(p.payload)] // gopacket pads to 60 bytes
+	b := nettest.Serialize(t, append(ls, gopacket.Payload(p.payload))...)[:p.base()+len(p.payload)] // gopacket pads to 60 bytes
 	l3 := p.l3()
 	if p.v6 && p.extension {
 		ip := b[l3:]

@@ -141,14 +141,9 @@ func conversation(t *testing.T) (there, back []byte) {
 		if err := udp.SetNetworkLayerForChecksum(ip); err != nil {
 			t.Fatal(err)
 		}
-		s := gopacket.NewSerializeBuffer()
-		err := gopacket.SerializeLayers(s, gopacket.SerializeOptions{FixLengths: true, ComputeChecksums: true},
+		return nettest.Serialize(t,
 			&layers.Ethernet{SrcMAC: net.HardwareAddr{2, 0, 0, 0, 0, a}, DstMAC: net.HardwareAddr{2, 0, 0, 0, 0, b}, EthernetType: layers.EthernetTypeIPv4},
 			ip, udp, gopacket.Payload("a conversation"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		return s.Bytes()
 	}
 	return one(1, 2), one(2, 1)
 }

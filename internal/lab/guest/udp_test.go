@@ -9,6 +9,8 @@ import (
 
 	"github.com/google/gopacket"
 	"github.com/google/gopacket/layers"
+
+	"github.com/uvtep/uvtep/internal/nettest"
 )
 
 var sample = udpPacket{
@@ -25,13 +27,7 @@ func oracle(t *testing.T, p udpPacket) []byte {
 	if err := udp.SetNetworkLayerForChecksum(ip); err != nil {
 		t.Fatal(err)
 	}
-	buf := gopacket.NewSerializeBuffer()
-	err := gopacket.SerializeLayers(buf, gopacket.SerializeOptions{FixLengths: true, ComputeChecksums: true},
-		&layers.Ethernet{SrcMAC: p.srcMAC, DstMAC: p.dstMAC, EthernetType: layers.EthernetTypeIPv4}, ip, udp, gopacket.Payload(p.payload))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return buf.Bytes()
+	return nettest.Serialize(t, &layers.Ethernet{SrcMAC: p.srcMAC, DstMAC: p.dstMAC, EthernetType: layers.EthernetTypeIPv4}, ip, udp, gopacket.Payload(p.payload))
 }
 
 func TestAFrameIsTheOneThatAnotherLibraryMakes(t *testing.T) {
