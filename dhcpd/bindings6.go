@@ -72,6 +72,9 @@ func (s *Server6) sweep() {
 // state calls it.
 func (s *Server6) settle(b *binding6) {
 	s.count(b)
+	if b.state != StateBound {
+		s.note(b, false)
+	}
 	if b.offer != nil && b.state != StateOffered {
 		s.offered.Remove(b.offer)
 		b.offer = nil

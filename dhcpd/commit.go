@@ -214,6 +214,9 @@ func (s *Server) finish(j *job, err error) (tell bool) {
 		}
 	}
 	tell = b.state == StateBound && b.key == j.key && b.expires > s.svc.elapsed() && s.current(b) && !s.removed
+	if tell {
+		s.note(b, true)
+	}
 	if tell && s.svc.cfg.Events != nil {
 		s.events = append(s.events, Event{Time: s.svc.wall(), Segment: s.segment, Kind: j.kind, Lease: j.change.Lease})
 	}
@@ -229,6 +232,7 @@ func (s *Server) undo(b *binding) {
 		b.start, b.expires = b.durableStart, b.durableUntil
 		s.expiry.set(b)
 		s.arm()
+		s.note(b, true)
 		return
 	}
 	n := s.home(b.ip)

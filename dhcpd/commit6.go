@@ -80,7 +80,11 @@ func (s *Server6) finish(j *job6, err error) (tell bool) {
 		}
 		b.stored, b.durable, b.durableStart, b.durableUntil = true, p.change.Lease.State, p.start, p.until
 		if p.bound {
-			tell = tell && b.state == StateBound && b.key == p.key && b.expires > now && s.current(b)
+			if has := b.state == StateBound && b.key == p.key && b.expires > now && s.current(b); !has {
+				tell = false
+			} else if !s.removed {
+				s.note(b, true)
+			}
 		}
 	}
 	if tell && s.svc.cfg.Events != nil {
@@ -101,6 +105,7 @@ func (s *Server6) undo(b *binding6) {
 		b.start, b.expires = b.durableStart, b.durableUntil
 		s.expiry.set(b)
 		s.arm()
+		s.note(b, true)
 		return
 	}
 	if s.clients[b.key] == b && !b.stored {

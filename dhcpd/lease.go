@@ -90,9 +90,10 @@ type place struct {
 // binding is one address that has a client, in memory. The times are of the
 // service's own running clock, which no step of the wall clock moves.
 type binding struct {
-	ip      uint32
-	state   State
-	htype   uint8
+	ip    uint32
+	state State
+	htype uint8
+	bound
 	listed  *list // the list it is in, nil if none
 	inHeap  int32 // its place in the heap plus one; 0: not there
 	awaited int32 // its leases on the way to the disk, each with a reply that waits

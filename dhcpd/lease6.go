@@ -34,6 +34,7 @@ type binding6 struct {
 	prefix netip.Prefix // an address is a /128
 	state  State
 	xid    [3]byte
+	bound
 
 	key      string
 	chaddr   string // Ethernet address, empty if not known

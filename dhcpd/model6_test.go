@@ -31,6 +31,7 @@ type model6 struct {
 	edits   []func(*dhcpd.SegmentConfig6)
 	other   []func(*dhcpd.SegmentConfig6) // what a reconfiguration changes to and back; nil: nothing
 	told    int
+	ledger  *ledger
 }
 
 type letter6 struct {
@@ -140,6 +141,9 @@ func (m *model6) step() {
 	case n < 88:
 		m.log("commit")
 		m.svc.Commit()
+		if want, got := boundOf(m.srv6.Leases()), m.ledger.prefixes(); !slices.Equal(got, want) {
+			m.fail("a watcher knows of %v, leased are %v", got, want)
+		}
 	case n < 91:
 		m.log("commit fails")
 		m.store.FailOnce(errors.New("input/output error"))
@@ -167,9 +171,15 @@ func (m *model6) step() {
 		}
 	default:
 		m.log("kill -9 and restart")
-		m.world6 = newWorld6On(m.T, m.clock, m.store.Under, m.edits...)
+		m.begin(m.clock, m.store.Under)
 		m.remembered()
 	}
+}
+
+// begin makes a world over a store.
+func (m *model6) begin(clock *dhcpdtest.Clock, store dhcpd.Store) {
+	m.world6 = newWorld6On(m.T, clock, store, m.edits...)
+	m.ledger, _ = m.watch()
 }
 
 // remembered is the other property: what a client was told is not lost.
@@ -261,7 +271,8 @@ func TestNeverTwoClientsOnOnePrefixWhateverTheOrder(t *testing.T) {
 			}
 			m.tenants = append(m.tenants, &tenant6{c, map[dhcpdtest.Lease6]time.Duration{}})
 		}
-		m.world6 = newWorld6On(t, dhcpdtest.NewClock(), nil, m.edits...)
+		m.world6 = &world6{world: &world{T: t}}
+		m.begin(dhcpdtest.NewClock(), nil)
 		for range steps {
 			m.step()
 		}

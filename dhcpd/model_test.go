@@ -46,6 +46,8 @@ type model struct {
 	claimed map[netip.Addr]time.Duration // until when an address is a stranger's
 	claims  int
 	probes  uint64
+
+	ledger *ledger
 }
 
 type letter struct {
@@ -235,6 +237,9 @@ func (m *model) step() {
 	case n < 88:
 		m.log("commit")
 		m.svc.Commit()
+		if want, got := boundOf(m.srv.Leases()), m.ledger.prefixes(); !slices.Equal(got, want) {
+			m.fail("a watcher knows of %v, leased are %v", got, want)
+		}
 	case n < 90:
 		m.log("commit fails")
 		m.store.FailOnce(errors.New("input/output error"))
@@ -312,6 +317,7 @@ func (c *tenant) owns(l dhcpd.Lease) bool {
 func (m *model) begin(clock *dhcpdtest.Clock, store dhcpd.Store) {
 	m.world = newWorldOn(m.T, clock, store, m.edits...)
 	m.asked = map[netip.Addr]time.Duration{}
+	m.ledger, _ = m.watch()
 	m.srv.ProbeWith(func(ip netip.Addr) {
 		m.log("who has %s?", ip)
 		m.asked[ip] = m.clock.Elapsed()

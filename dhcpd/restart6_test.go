@@ -468,6 +468,8 @@ func TestClientsOfIPv6OfManyGoroutinesNeverShareAnAddress(t *testing.T) {
 		})
 	}
 	// The rest of the interface, meanwhile.
+	l, _ := w.watch()
+	heard := &ledger{leases: map[netip.Prefix]dhcpd.LeaseChange{}}
 	stop := make(chan struct{})
 	var beside sync.WaitGroup
 	beside.Go(func() {
@@ -480,6 +482,7 @@ func TestClientsOfIPv6OfManyGoroutinesNeverShareAnAddress(t *testing.T) {
 			w.srv6.Leases()
 			w.srv6.Stats()
 			w.srv6.Lookup(addr6(0x1000))
+			w.svc.Watch(100, heard.note)()
 			if err := errors.Join(w.srv6.Reserve(dhcpd.Reservation6{MAC: mac(1000), IP: addr6(0x100)}), w.srv6.Unreserve(addr6(0x100))); err != nil {
 				t.Error(err)
 			}
@@ -494,4 +497,7 @@ func TestClientsOfIPv6OfManyGoroutinesNeverShareAnAddress(t *testing.T) {
 	wg.Wait()
 	close(stop)
 	beside.Wait()
+	if want, got := boundOf(w.srv6.Leases()), l.prefixes(); !slices.Equal(got, want) {
+		t.Errorf("a watcher knows of %v, leased are %v", got, want)
+	}
 }

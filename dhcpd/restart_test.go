@@ -2,7 +2,9 @@ package dhcpd_test
 
 import (
 	"errors"
+	"net/netip"
 	"runtime"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -201,6 +203,8 @@ func TestClientsOfManyGoroutinesNeverShareAnAddress(t *testing.T) {
 		})
 	}
 	// The rest of the interface, meanwhile.
+	l, _ := w.watch()
+	heard := &ledger{leases: map[netip.Prefix]dhcpd.LeaseChange{}}
 	stop := make(chan struct{})
 	var beside sync.WaitGroup
 	beside.Go(func() {
@@ -216,6 +220,7 @@ func TestClientsOfManyGoroutinesNeverShareAnAddress(t *testing.T) {
 			w.srv.Stats()
 			w.svc.Stats()
 			w.srv.Lookup(addr(10))
+			w.svc.Watch(100, heard.note)()
 			if err := w.srv.Reserve(dhcpd.Reservation{MAC: mac(1000), IP: addr(100)}); err != nil {
 				t.Errorf("reserve: %v", err)
 			}
@@ -233,4 +238,7 @@ func TestClientsOfManyGoroutinesNeverShareAnAddress(t *testing.T) {
 	wg.Wait()
 	close(stop)
 	beside.Wait()
+	if want, got := boundOf(w.srv.Leases()), l.prefixes(); !slices.Equal(got, want) {
+		t.Errorf("a watcher knows of %v, leased are %v", got, want)
+	}
 }

@@ -28,6 +28,7 @@ type Server struct {
 	tally   tally
 	probes  probes
 	seq     uint64
+	audience[*binding]
 	closed  bool
 	removed bool // closed, and somebody else may serve the segment by now
 

@@ -36,6 +36,7 @@ type Server6 struct {
 	ports   map[string]int  // leases and offers of the clients of a port
 	crowded map[string]bool // ports of which it was said that they have all that they may
 	seq     uint64
+	audience[*binding6]
 	closed  bool
 	removed bool // closed, and somebody else may serve the segment by now
 

@@ -63,6 +63,7 @@ type Service struct {
 	mu       sync.Mutex // held while segments come and go, never while serving
 	servers  map[uint32]*Server
 	servers6 map[uint32]*Server6
+	watchers map[uint32][]*watcher // by segment, whether it is there or not
 
 	queue
 	stats commitStats
@@ -82,7 +83,10 @@ func NewService(cfg Config) (*Service, error) {
 		cfg.Clock = time.Now
 	}
 	start := cfg.Clock()
-	s := &Service{cfg: cfg, servers: map[uint32]*Server{}, servers6: map[uint32]*Server6{}, elapsed: cfg.Elapsed, after: time.AfterFunc}
+	s := &Service{
+		cfg: cfg, servers: map[uint32]*Server{}, servers6: map[uint32]*Server6{}, watchers: map[uint32][]*watcher{},
+		elapsed: cfg.Elapsed, after: time.AfterFunc,
+	}
 	if s.elapsed == nil {
 		s.elapsed = func() time.Duration { return cfg.Clock().Sub(start) }
 	}
@@ -112,7 +116,8 @@ func (s *Service) Add(segment uint32, cfg SegmentConfig) (*Server, error) {
 		return nil, fmt.Errorf("segment %d: %w", segment, ErrSegmentExists)
 	}
 	srv := &Server{svc: s, segment: segment, log: s.cfg.Logger.With("vni", segment)}
-	srv.tally.ports = map[string]*portUse{}
+	srv.audience = audience[*binding]{s.watchers[segment], srv.aboutLease}
+	srv.tally.ports, srv.tally.ended = map[string]*portUse{}, func(b *binding) { srv.note(b, false) }
 	if err := srv.apply(cfg); err != nil {
 		return nil, err
 	}
@@ -242,6 +247,11 @@ func (s *Server) load() error {
 		return err
 	}
 	s.insertAll(all)
+	for _, b := range s.expiry {
+		if b.state == StateBound {
+			s.note(b, true)
+		}
+	}
 	s.arm()
 	return nil
 }
@@ -256,6 +266,9 @@ func (s *Server) close(removed bool) {
 		s.timer.Stop()
 	}
 	s.stopProbes()
+	if removed {
+		s.audience.close(s.expiry)
+	}
 }
 
 func hexString(b []byte) string { return hex.EncodeToString(b) }

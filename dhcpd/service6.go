@@ -17,6 +17,7 @@ func (s *Service) Add6(segment uint32, cfg SegmentConfig6) (*Server6, error) {
 		svc: s, segment: segment, log: s.cfg.Logger.With("vni", segment), hosts: newHosts6(),
 		all: map[netip.Prefix]*binding6{}, clients: map[string]*binding6{}, offers: map[string]*binding6{},
 		ports: map[string]int{}, crowded: map[string]bool{},
+		audience: audience[*binding6]{s.watchers[segment], (*binding6).aboutLease},
 	}
 	if err := srv.apply(cfg); err != nil {
 		return nil, err
@@ -89,6 +90,11 @@ func (s *Server6) load() error {
 		return err
 	}
 	s.insertAll(all)
+	for _, b := range s.expiry {
+		if b.state == StateBound {
+			s.note(b, true)
+		}
+	}
 	s.arm()
 	return nil
 }
@@ -101,6 +107,9 @@ func (s *Server6) close(removed bool) {
 	s.closed, s.removed = true, removed
 	if s.timer != nil {
 		s.timer.Stop()
+	}
+	if removed {
+		s.audience.close(s.expiry)
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 type tally struct {
 	states [StateReserved + 1]int
 	ports  map[string]*portUse
+	ended  func(*binding) // told of those that are no longer bound
 }
 
 // portUse is what the clients of one port hold.
@@ -51,6 +52,7 @@ func (t *tally) add(b *binding) {
 func (t *tally) remove(b *binding) {
 	t.states[b.state]--
 	t.hold(b.port(), -1)
+	t.ended(b)
 }
 
 // become changes the state of a binding that is counted.
@@ -62,6 +64,9 @@ func (t *tally) become(b *binding, to State) {
 	if now := b.port(); now != was {
 		t.hold(was, -1)
 		t.hold(now, 1)
+	}
+	if to != StateBound {
+		t.ended(b)
 	}
 }
 
