@@ -1,14 +1,12 @@
 package vtep_test
 
 import (
-	"bytes"
 	"log/slog"
 	"net/netip"
 	"os"
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -18,24 +16,6 @@ import (
 	"github.com/uvtep/uvtep/internal/nettest"
 	"github.com/uvtep/uvtep/vtep"
 )
-
-// logged is a log that is read while it is written.
-type logged struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *logged) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *logged) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
 
 // udpSockets are this process's UDP sockets at an address and a port.
 func udpSockets(t testing.TB, local netip.Addr, is func(port uint16) bool) (fds []int) {
@@ -74,7 +54,7 @@ func TestAKernelThatRefusesToSplitIsNotAskedAgain(t *testing.T) {
 	for _, u := range families {
 		t.Run(u.name, func(t *testing.T) {
 			na, nb := cable(t, u)
-			var log logged
+			var log nettest.Log
 			a := start(t, na, vtep.Config{Local: u.a, Logger: slog.New(slog.NewTextHandler(&log, nil))})
 			b := start(t, nb, vtep.Config{Local: u.b})
 			ga := a.guest(t, a.segment(t, vtep.SegmentConfig{VNI: 100, Peers: []netip.Addr{u.b}}), "ta", "192.168.100.1/24", "fd00:100::1/64")

@@ -85,7 +85,7 @@ func TestAMachineBootsFromTheNetworkAcrossTheTunnel(t *testing.T) {
 	vm := exec.Command("qemu-system-x86_64", "-M", "pc,accel=tcg", "-m", "64", "-nodefaults", "-no-user-config", "-nographic",
 		"-serial", "stdio", "-boot", "n", "-netdev", "tap,id=n,ifname=vm0,script=no,downscript=no",
 		"-device", "virtio-net-pci,netdev=n,mac="+mac.String())
-	var serial output
+	var serial nettest.Log
 	vm.Stdout, vm.Stderr = &serial, &serial
 	g.Start(vm)
 	t.Cleanup(func() {

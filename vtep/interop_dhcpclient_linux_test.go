@@ -1,7 +1,6 @@
 package vtep_test
 
 import (
-	"bytes"
 	"fmt"
 	"net"
 	"os"
@@ -9,7 +8,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -48,26 +46,8 @@ type running struct {
 	mac  net.HardwareAddr
 	dir  string
 	cmd  *exec.Cmd
-	out  output
+	out  nettest.Log
 	done chan struct{} // closed when it has ended
-}
-
-// output is what a program printed, and is still printing.
-type output struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.String()
 }
 
 // run starts a client program in a guest. What it and its scripts write below

@@ -201,7 +201,7 @@ func (h *host) nothingLeft(links ...string) {
 type process struct {
 	t   *testing.T
 	cmd *exec.Cmd
-	log *logs
+	log *nettest.Log
 	end func() error // waits for it
 }
 
@@ -213,7 +213,7 @@ func (h *host) launch(args ...string) *process {
 
 func (h *host) launchCommand(cmd *exec.Cmd) *process {
 	h.t.Helper()
-	p := &process{t: h.t, cmd: cmd, log: &logs{ready: make(chan struct{})}}
+	p := &process{t: h.t, cmd: cmd, log: &nettest.Log{}}
 	cmd.Stdout, cmd.Stderr = p.log, p.log
 	var err error
 	h.Do(func() { err = cmd.Start() })
@@ -240,7 +240,7 @@ func (p *process) waitReady() *process {
 	ended := make(chan error, 1)
 	go func() { ended <- p.end() }()
 	select {
-	case <-p.log.ready:
+	case <-p.log.Wrote("ready"):
 	case err := <-ended:
 		p.t.Fatalf("it ended: %v\n%s", err, p.log)
 	case <-time.After(20 * time.Second):
@@ -263,31 +263,6 @@ func (p *process) signal(s syscall.Signal) {
 	if err := p.cmd.Process.Signal(s); err != nil {
 		p.t.Fatal(err)
 	}
-}
-
-// logs is what a daemon writes.
-type logs struct {
-	mu    sync.Mutex
-	text  strings.Builder
-	ready chan struct{}
-	told  bool
-}
-
-func (l *logs) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.text.Write(b)
-	if !l.told && strings.Contains(l.text.String(), "ready") && bytes.HasSuffix(b, []byte("\n")) {
-		l.told = true
-		close(l.ready)
-	}
-	return len(b), nil
-}
-
-func (l *logs) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
 }
 
 // eventually waits for what the program does on its own.

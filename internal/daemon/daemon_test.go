@@ -19,6 +19,7 @@ import (
 	"github.com/uvtep/uvtep/internal/config"
 	"github.com/uvtep/uvtep/internal/control"
 	"github.com/uvtep/uvtep/internal/daemon"
+	"github.com/uvtep/uvtep/internal/nettest"
 	"github.com/uvtep/uvtep/internal/underlay"
 )
 
@@ -213,7 +214,7 @@ func TestWithoutMetricsADaemonRunsWhereNobodyAskedForThem(t *testing.T) {
 	w = newWorld(t)
 	w.writeAs("underlay: {local: 10.9.0.1}\napi: {socket: " + w.socket() + "}\n")
 	w.fail(func(string) error { return underlay.ErrPortInUse })
-	o, log := w.options(), &logs{ready: make(chan struct{})}
+	o, log := w.options(), &nettest.Log{}
 	o.Logger = logger(log)
 	if err := daemon.Run(t.Context(), o); !errors.Is(err, underlay.ErrPortInUse) || log.String() != "" {
 		t.Errorf("got %v, and the log is\n%s", err, log)
@@ -253,7 +254,7 @@ func TestADaemonThatIsStoppedWhileItStartsLeavesNothing(t *testing.T) {
 				}
 				return nil
 			})
-			o, log := w.options(), &logs{ready: make(chan struct{})}
+			o, log := w.options(), &nettest.Log{}
 			o.Logger = logger(log)
 			if err := daemon.Run(ctx, o); err != nil {
 				t.Error(err)

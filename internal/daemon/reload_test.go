@@ -17,6 +17,7 @@ import (
 	"github.com/uvtep/uvtep/fdb"
 	"github.com/uvtep/uvtep/internal/control"
 	"github.com/uvtep/uvtep/internal/daemon"
+	"github.com/uvtep/uvtep/internal/nettest"
 )
 
 // state is what a daemon tells of itself, and what the operating system has of
@@ -455,11 +456,11 @@ func TestADaemonThatIsStoppedWhileItReloadsLeavesNothing(t *testing.T) {
 			w.write(before)
 			ctx, cancel := context.WithCancel(context.Background())
 			defer cancel()
-			o, log := w.options(), &logs{ready: make(chan struct{})}
+			o, log := w.options(), &nettest.Log{}
 			o.Logger = logger(log)
 			done := make(chan error, 1)
 			go func() { done <- daemon.Run(ctx, o) }()
-			<-log.ready
+			<-log.Wrote("msg=ready ")
 			w.write(after)
 			w.fail(func(what string) error {
 				if what == at {

@@ -17,6 +17,7 @@ import (
 
 	"github.com/uvtep/uvtep/internal/control"
 	"github.com/uvtep/uvtep/internal/daemon"
+	"github.com/uvtep/uvtep/internal/nettest"
 	"github.com/uvtep/uvtep/internal/observe"
 	"github.com/uvtep/uvtep/internal/tap"
 	"github.com/uvtep/uvtep/internal/underlay"
@@ -188,14 +189,14 @@ func (w *world) options() daemon.Options {
 type instance struct {
 	*control.Client
 	w    *world
-	log  *logs
+	log  *nettest.Log
 	stop func() error // cancels it and returns what Run returned
 }
 
 // start runs a daemon until the test ends, and waits for it to be ready.
 func (w *world) start(o daemon.Options) *instance {
 	w.t.Helper()
-	log := &logs{ready: make(chan struct{})}
+	log := &nettest.Log{}
 	o.Logger = logger(log)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
@@ -208,7 +209,7 @@ func (w *world) start(o daemon.Options) *instance {
 		}
 	})
 	select {
-	case <-log.ready:
+	case <-log.Wrote("msg=ready "):
 	case err := <-done:
 		done <- err
 		w.t.Fatalf("the daemon ended: %v\n%s", err, log)
@@ -221,11 +222,11 @@ func (w *world) refuse(o daemon.Options) error {
 	w.t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	log := &logs{ready: make(chan struct{})}
+	log := &nettest.Log{}
 	o.Logger = logger(log)
 	go func() {
 		select {
-		case <-log.ready:
+		case <-log.Wrote("msg=ready "):
 			cancel()
 		case <-ctx.Done():
 		}
@@ -277,28 +278,6 @@ func (w *world) guest(name string) *vteptest.Guest {
 	return g
 }
 
-// logs is a log that says when its daemon is ready.
-type logs struct {
-	mu    sync.Mutex
-	text  strings.Builder
-	ready chan struct{}
-}
-
-func (l *logs) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if strings.Contains(string(b), "msg=ready ") {
-		close(l.ready)
-	}
-	return l.text.Write(b)
-}
-
-func (l *logs) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
-}
-
 // must is v, where there is no error.
 func must[T any](v T, err error) func(t *testing.T) T {
 	return func(t *testing.T) T {
@@ -320,4 +299,4 @@ func eventually(t *testing.T, what string, ok func() bool) {
 	}
 }
 
-func logger(l *logs) *slog.Logger { return slog.New(slog.NewTextHandler(l, nil)) }
+func logger(l *nettest.Log) *slog.Logger { return slog.New(slog.NewTextHandler(l, nil)) }

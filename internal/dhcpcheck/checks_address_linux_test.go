@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/uvtep/uvtep/internal/verdict"
 )
 
 // addressChecks are about who gets which address.
@@ -18,7 +20,7 @@ func addressChecks() []check {
 			a.bind()
 			b.bind()
 			if a.ip != at(10) || b.ip != at(10) {
-				fail("%s and %s", short(a.ip), short(b.ip))
+				verdict.Fail("%s and %s", short(a.ip), short(b.ip))
 			}
 			// What the one gives back the other still has.
 			a.silent("RELEASE", a.direct(a.ip), a.release(a.ip, serverIP))
@@ -27,7 +29,7 @@ func addressChecks() []check {
 			other.wire = w.second
 			m := other.message(discover)
 			if p := other.askBy(other.local(), m); p != nil {
-				fail("a RELEASE in the one frees the address of the other")
+				verdict.Fail("a RELEASE in the one frees the address of the other")
 			}
 		}},
 		{line: 34, title: "No address left: silence, a line in the log, and service once one is free again", in: pool(1), run: func(w *world) {
@@ -38,11 +40,11 @@ func addressChecks() []check {
 			if !w.wrote(func() bool {
 				return slices.ContainsFunc([]string{"no address", "ALLOC_FAIL"}, func(s string) bool { return strings.Contains(w.log()[len(before):], s) })
 			}) {
-				fail("not a word in the log")
+				verdict.Fail("not a word in the log")
 			}
 			a.silent("RELEASE", a.direct(a.ip), a.release(a.ip, serverIP))
 			if b.bind(); b.ip != at(10) {
-				fail("%s", short(b.ip))
+				verdict.Fail("%s", short(b.ip))
 			}
 		}},
 		{line: 35, title: "A client gets the address that it had, also after others came", in: pool(3), run: func(w *world) {
@@ -52,35 +54,35 @@ func addressChecks() []check {
 			a.silent("RELEASE", a.direct(a.ip), a.release(a.ip, serverIP))
 			b.bind()
 			if b.ip == had {
-				fail("another client was given it, though two others were never used")
+				verdict.Fail("another client was given it, though two others were never used")
 			}
 			if a.bind(); a.ip != had {
-				fail("%s instead of %s", short(a.ip), short(had))
+				verdict.Fail("%s instead of %s", short(a.ip), short(had))
 			}
 		}},
 		{line: 36, title: "What has run out goes to the next client", in: intent{first: 10, last: 10, lease: 10 * time.Second}, run: func(w *world) {
 			a, b := w.station(1), w.station(2)
 			_, k := a.bind()
 			if l := seconds(k, 51); l != 10*time.Second {
-				cannot("no lease is shorter than %v", l)
+				verdict.Cannot("no lease is shorter than %v", l)
 			}
 			for until := time.Now().Add(20 * time.Second); time.Now().Before(until); time.Sleep(time.Second) {
 				if p := b.discover(); p != nil {
 					b.take(p)
 					if b.ip != at(10) {
-						fail("%s", short(b.ip))
+						verdict.Fail("%s", short(b.ip))
 					}
 					return
 				}
 			}
-			fail("10 s after its end the lease still keeps its address")
+			verdict.Fail("10 s after its end the lease still keeps its address")
 		}},
 		{line: 37, title: "A fresh address is probed for, and one that answers is not offered", in: intent{first: 10, last: 11, probe: true}, run: func(w *world) {
 			w.owners[at(10)], w.pings = mac{2, 0, 0, 0, 9, 9}, true
 			a := w.station(1)
 			o := a.patiently(a.message(discover, optAddr(50, at(10))))
 			if expect("DISCOVER", offer, o); o.yiaddr != at(11) {
-				fail("it is offered")
+				verdict.Fail("it is offered")
 			}
 		}},
 		{line: 37, title: "… and meanwhile others are answered", in: intent{probe: true}, run: func(w *world) {
@@ -92,10 +94,10 @@ func addressChecks() []check {
 			w.sendMessage(b.direct(b.ip), renewal)
 			p := w.await(patience, func(p *packet) bool { return p.message != nil && (p.xid == m.xid || p.xid == renewal.xid) })
 			if p == nil {
-				fail("silence")
+				verdict.Fail("silence")
 			}
 			if p.xid != renewal.xid {
-				fail("others wait until the probe is over")
+				verdict.Fail("others wait until the probe is over")
 			}
 		}},
 		{line: 38, title: "A reservation by MAC holds, whatever client identifier comes with it", in: intent{hosts: []host{{mac: first, ip: at(60)}}}, run: func(w *world) {
@@ -105,43 +107,43 @@ func addressChecks() []check {
 			b.id = a.id
 			b.bind()
 			if b.ip == at(60) {
-				fail("another MAC has got it")
+				verdict.Fail("another MAC has got it")
 			}
 			if a.bind(); a.ip != at(60) {
-				fail("%s", short(a.ip))
+				verdict.Fail("%s", short(a.ip))
 			}
 		}},
 		{line: 39, title: "A reservation by client identifier holds for any MAC", in: intent{hosts: []host{{id: []byte{0xff, 5, 5, 5}, ip: at(61)}}}, run: func(w *world) {
 			a, b := w.station(1), w.station(2)
 			a.id = []byte{0xff, 5, 5, 5}
 			if a.bind(); a.ip != at(61) {
-				fail("%s", short(a.ip))
+				verdict.Fail("%s", short(a.ip))
 			}
 			if b.bind(); b.ip == at(61) {
-				fail("somebody else got it")
+				verdict.Fail("somebody else got it")
 			}
 		}},
 		{line: 40, title: "A reservation by the name that the client sends", in: intent{hosts: []host{{named: "kiosk", ip: at(62)}}}, run: func(w *world) {
 			a := w.station(1)
 			a.extra = []option{optText(12, "kiosk")}
 			if a.bind(); a.ip != at(62) {
-				fail("%s", short(a.ip))
+				verdict.Fail("%s", short(a.ip))
 			}
 		}},
 		{line: 41, title: "A reservation for whoever is on a port", in: intent{hosts: []host{{port: true, ip: at(63)}}}, run: func(w *world) {
 			a := w.station(1)
 			if a.bind(); a.ip != at(63) {
-				fail("%s", short(a.ip))
+				verdict.Fail("%s", short(a.ip))
 			}
 		}},
 		{line: 42, title: "A reserved address goes to nobody else, though it lies in the range", in: intent{first: 10, last: 11, hosts: []host{{mac: first, ip: at(10)}}}, run: func(w *world) {
 			b, c := w.station(2), w.station(3)
 			if p := expect("DISCOVER", offer, b.discover(optAddr(50, at(10)))); p.yiaddr == at(10) {
-				fail("who asks for it gets it")
+				verdict.Fail("who asks for it gets it")
 			}
 			b.bind()
 			if p := c.discover(); p != nil {
-				fail("%v to the next client", p)
+				verdict.Fail("%v to the next client", p)
 			}
 			w.station(1).reserved(at(10))
 		}},
@@ -151,7 +153,7 @@ func addressChecks() []check {
 // reserved wants the station to get the address.
 func (s *station) reserved(want netip.Addr) {
 	if s.bind(); s.ip != want {
-		fail("%s instead of %s", short(s.ip), short(want))
+		verdict.Fail("%s instead of %s", short(s.ip), short(want))
 	}
 }
 

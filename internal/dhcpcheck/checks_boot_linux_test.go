@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/uvtep/uvtep/internal/nettest"
+	"github.com/uvtep/uvtep/internal/verdict"
 )
 
 // bootServer is where boot files are.
@@ -45,7 +46,7 @@ func bootChecks() []check {
 		{line: 52, title: "… 60 and 43 come with it", in: boots(), run: func(w *world) {
 			p := w.station(1).boot("PXEClient:Arch:00000:UNDI:002001", 0)
 			if string(p.get(60)) != "PXEClient" || !bytes.Equal(p.get(43), []byte{6, 1, 8}) {
-				fail("60 is %q, 43 is %x", p.get(60), p.get(43))
+				verdict.Fail("60 is %q, 43 is %x", p.get(60), p.get(43))
 			}
 		}},
 		{line: 52, title: "… by architecture (93): x86-64 and arm64 UEFI, HTTP boot", in: boots(), run: func(w *world) {
@@ -54,7 +55,7 @@ func bootChecks() []check {
 			p := w.station(3).boot("HTTPClient:Arch:00016:UNDI:003001", 16)
 			loads(p, "http://192.168.100.9/ipxe.efi")
 			if string(p.get(60)) != "HTTPClient" {
-				fail("HTTP boot: 60 is %q", p.get(60))
+				verdict.Fail("HTTP boot: 60 is %q", p.get(60))
 			}
 		}},
 		{line: 53, title: "User class (77): iPXE goes on to its script; bare, and as RFC 3004 has it", in: boots(), run: func(w *world) {
@@ -67,10 +68,10 @@ func bootChecks() []check {
 			a, b := w.station(1), w.station(2)
 			a.params, b.params = []byte{1, 224}, []byte{1, 224}
 			if p := expect("DISCOVER", offer, a.discover(optText(60, "acme-2000"))); string(p.get(224)) != "for acme" {
-				fail("%q", p.get(224))
+				verdict.Fail("%q", p.get(224))
 			}
 			if p := expect("DISCOVER", offer, b.discover(optText(60, "other"))); p.has(224) {
-				fail("for everybody")
+				verdict.Fail("for everybody")
 			}
 		}},
 	}
@@ -84,21 +85,21 @@ func loads(p *packet, file string) {
 		name = string(bytes.TrimRight(d, "\x00"))
 	}
 	if name != file {
-		fail("the file is %q", name)
+		verdict.Fail("the file is %q", name)
 	}
 	told := p.siaddr == bootServer
 	if a, err := netip.ParseAddr(string(bytes.TrimRight(p.get(66), "\x00"))); err == nil && a == bootServer {
 		told = true
 	}
 	if !told {
-		fail("the server is %s", p.siaddr)
+		verdict.Fail("the server is %s", p.siaddr)
 	}
 }
 
-// The example of the document, as it stands there, boots what it says.
+// The example of the table.Document, as it stands there, boots what it says.
 func TestTheBootExampleOfTheDocsBootsEveryMachine(t *testing.T) {
 	nettest.Root(t)
-	text, err := os.ReadFile(document)
+	text, err := os.ReadFile(table.Document)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -106,7 +107,7 @@ func TestTheBootExampleOfTheDocsBootsEveryMachine(t *testing.T) {
 	_, after, _ = strings.Cut(after, "```yaml\n")
 	example, _, ok := strings.Cut(after, "```")
 	if !ok || !strings.Contains(example, "\n    dhcp:\n") {
-		t.Fatalf("%s has no example of network boot", document)
+		t.Fatalf("%s has no example of network boot", table.Document)
 	}
 	example = strings.Replace(example, "    dhcp:\n", "    dhcp:\n      server: "+serverIP.String()+"\n      probe: off\n", 1)
 	d := newDaemon(t, func(d *daemon) string {
@@ -129,7 +130,7 @@ func TestTheBootExampleOfTheDocsBootsEveryMachine(t *testing.T) {
 		{"PXEClient:Arch:00000:UNDI:002001", 0, ipxe, "http://192.168.100.9/menu.ipxe"},
 		{"PXEClient:Arch:00011:UNDI:003000", 11, ipxe, "http://192.168.100.9/menu.ipxe"},
 	} {
-		v := try(func() {
+		v := verdict.Try(func() {
 			if i == 0 {
 				w.meet()
 			}
@@ -140,10 +141,10 @@ func TestTheBootExampleOfTheDocsBootsEveryMachine(t *testing.T) {
 			p := w.station(byte(10+i)).boot(m.vendor, m.arch, more...)
 			loads(p, m.file)
 			if strings.HasPrefix(m.vendor, "HTTP") && string(p.get(60)) != "HTTPClient" {
-				fail("60 is %q", p.get(60)) // without it the firmware takes it for no answer
+				verdict.Fail("60 is %q", p.get(60)) // without it the firmware takes it for no answer
 			}
 		})
-		if v.kind != passes {
+		if v.Kind != verdict.Passes {
 			t.Errorf("%s, user class %q: %v", m.vendor, m.user, v)
 		}
 	}

@@ -3,6 +3,8 @@ package dhcpcheck
 import (
 	"bytes"
 	"slices"
+
+	"github.com/uvtep/uvtep/internal/verdict"
 )
 
 // extensionChecks are what later RFCs added, and relays.
@@ -15,11 +17,11 @@ func extensionChecks() []check {
 			a.params = []byte{1, 3, 6, 15, 42}
 			o := expect("DISCOVER", offer, a.discover())
 			if !bytes.Equal(o.get(3), relayIP.AsSlice()) {
-				fail("router %x", o.get(3))
+				verdict.Fail("router %x", o.get(3))
 			}
 			for _, code := range []byte{6, 15, 42} {
 				if o.has(code) {
-					fail("option %d of the other subnet", code)
+					verdict.Fail("option %d of the other subnet", code)
 				}
 			}
 		}},
@@ -31,21 +33,21 @@ func extensionChecks() []check {
 			p := expect("RENEWING", ack, a.askBy(a.relayed(), m))
 			wholeAndLast(p, a.relay)
 			if string(p.get(224)) != "seventh" {
-				fail("without the options of its circuit")
+				verdict.Fail("without the options of its circuit")
 			}
 		}},
 		{line: 44, title: "… a renewal past the relay: the options of its circuit still hold", in: intent{relay: true, classes: []class{port}}, run: func(w *world) {
 			a := w.station(1)
 			a.relay, a.params = []byte("\x01\x05port7"), []byte{1, 3, 224}
 			if _, k := a.bind(); string(k.get(224)) != "seventh" {
-				fail("not even the first time")
+				verdict.Fail("not even the first time")
 			}
 			a.relay = nil
 			h := a.direct(a.ip)
 			h.srcMAC = router // which the client is behind
 			p := expect("RENEWING", ack, a.askBy(h, a.prolonging(a.ip)))
 			if string(p.get(224)) != "seventh" {
-				fail("they are gone")
+				verdict.Fail("they are gone")
 			}
 		}},
 		{line: 45, title: "Client FQDN (81): RCODEs 255, and a partial name is completed", run: func(w *world) {
@@ -53,22 +55,22 @@ func extensionChecks() []check {
 			p := expect("DISCOVER", offer, a.discover(option{81, []byte("\x04\x00\x00\x03web")})).get(81)
 			switch {
 			case len(p) < 3:
-				fail("not answered")
+				verdict.Fail("not answered")
 			case p[1] != 255 || p[2] != 255:
-				fail("RCODEs %d and %d", p[1], p[2])
+				verdict.Fail("RCODEs %d and %d", p[1], p[2])
 			case string(p[3:]) != "\x03web\x04blue\x07example\x00":
-				fail("the name is %q", p[3:])
+				verdict.Fail("the name is %q", p[3:])
 			}
 			p = expect("DISCOVER", offer, b.discover(option{81, []byte("\x00\x00\x00web")})).get(81)
 			if len(p) < 3 || string(p[3:]) != "web."+domain {
-				fail("in ASCII: %q", p)
+				verdict.Fail("in ASCII: %q", p)
 			}
 		}},
 		{line: 46, title: "Rapid commit (80): an ACK for a DISCOVER", in: intent{rapidCommit: true}, run: func(w *world) {
 			a := w.station(1)
 			p := expect("DISCOVER", ack, a.discover(opt(80)))
 			if p.get(80) == nil {
-				fail("without option 80")
+				verdict.Fail("without option 80")
 			}
 			a.note(p)
 			expect("RENEWING", ack, a.renew(a.ip))
@@ -77,38 +79,38 @@ func extensionChecks() []check {
 		{line: 47, title: "Subnet selection (118) where it is allowed", in: intent{relay: true, subnetSelection: true}, run: func(w *world) {
 			p := expect("DISCOVER", offer, w.station(1).discover(optAddr(118, branch.Addr())))
 			if !branch.Contains(p.yiaddr) {
-				fail("%v", p)
+				verdict.Fail("%v", p)
 			}
 		}},
 		{line: 47, title: "… and not where nobody allowed it", in: intent{relay: true}, run: func(w *world) {
 			p := w.station(1).discover(optAddr(118, branch.Addr()))
 			if p != nil && branch.Contains(p.yiaddr) {
-				fail("%v", p)
+				verdict.Fail("%v", p)
 			}
 		}},
 		{line: 48, title: "Auto-configuration (116): who sends it is told, others are not", in: intent{options: []option{opt(116, 0)}}, run: func(w *world) {
 			a, b := w.station(1), w.station(2)
 			if p := expect("DISCOVER", offer, a.discover(opt(116, 1))); !bytes.Equal(p.get(116), []byte{0}) {
-				fail("not told")
+				verdict.Fail("not told")
 			}
 			if p := expect("DISCOVER", offer, b.discover()); p.has(116) {
-				fail("told unasked")
+				verdict.Fail("told unasked")
 			}
 		}},
 		{line: 49, title: "The reservation's host name (12)", in: intent{hosts: []host{{mac: mac{2, 0, 0, 0, 1, 1}, ip: at(60), name: "web1"}}}, run: func(w *world) {
 			a := w.station(1)
 			a.params = []byte{1, 3, 12}
 			if _, k := a.bind(); !slices.Contains([]string{"web1", "web1." + domain}, string(k.get(12))) {
-				fail("%q", k.get(12))
+				verdict.Fail("%q", k.get(12))
 			}
 		}},
 		{line: 50, title: "MTU (26): the segment's, without being configured", run: func(w *world) {
 			a := w.station(1)
 			a.params = []byte{1, 3, 26}
 			if p := expect("DISCOVER", offer, a.discover()); !p.has(26) {
-				fail("not sent")
+				verdict.Fail("not sent")
 			} else if !bytes.Equal(p.get(26), []byte{1450 >> 8, 1450 & 255}) {
-				fail("%x", p.get(26))
+				verdict.Fail("%x", p.get(26))
 			}
 		}},
 		{line: 51, title: "BOOTP clients, from reservations", in: intent{bootp: true, hosts: []host{{mac: mac{2, 0, 0, 0, 1, 1}, ip: at(60)}}}, run: func(w *world) {
@@ -118,9 +120,9 @@ func extensionChecks() []check {
 			p := a.ask(m)
 			switch {
 			case p == nil:
-				fail("silence")
+				verdict.Fail("silence")
 			case p.yiaddr != at(60) || p.has(53) || p.has(51):
-				fail("%v, options %v", p, p.codes())
+				verdict.Fail("%v, options %v", p, p.codes())
 			}
 		}},
 	}

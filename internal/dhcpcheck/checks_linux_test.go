@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"slices"
 	"time"
+
+	"github.com/uvtep/uvtep/internal/verdict"
 )
 
 // check is one behaviour, by its number in the table.
@@ -39,17 +41,17 @@ func stateChecks() []check {
 			o := expect("DISCOVER", offer, a.discover())
 			a.silent("REQUEST naming another server", a.local(), a.message(request, optAddr(50, o.yiaddr), optAddr(54, foreign)))
 			if p := b.discover(); p == nil || p.yiaddr != o.yiaddr {
-				fail("the address is not free for the next client")
+				verdict.Fail("the address is not free for the next client")
 			}
 		}},
 		{line: 2, title: "REQUEST for the own offer: an ACK equal to the OFFER", run: func(w *world) {
 			o, a := w.station(1).bind()
 			if a.yiaddr != o.yiaddr || a.siaddr != o.siaddr || !bytes.Equal(a.file, o.file) || !bytes.Equal(a.sname, o.sname) {
-				fail("the fixed fields differ")
+				verdict.Fail("the fixed fields differ")
 			}
 			for _, code := range append(a.codes(), o.codes()...) {
 				if code != 53 && !bytes.Equal(a.get(code), o.get(code)) {
-					fail("option %d differs", code)
+					verdict.Fail("option %d differs", code)
 				}
 			}
 		}},
@@ -65,7 +67,7 @@ func stateChecks() []check {
 			a := w.station(1)
 			a.bind()
 			if p := expect("INIT-REBOOT", ack, a.reboot(a.ip)); p.yiaddr != a.ip || !p.ciaddr.IsUnspecified() {
-				fail("%v", p)
+				verdict.Fail("%v", p)
 			}
 		}},
 		{line: 5, title: "INIT-REBOOT on another subnet, or with a wrong address: NAK", in: intent{sole: true}, run: func(w *world) {
@@ -84,7 +86,7 @@ func stateChecks() []check {
 		{line: 6, title: "… where the server is authoritative: NAK, or the address", in: intent{authoritative: true}, run: func(w *world) {
 			p := w.station(1).reboot(at(33))
 			if p == nil || p.typ() != nak && p.yiaddr != at(33) {
-				fail("%v", p)
+				verdict.Fail("%v", p)
 			}
 		}},
 		{line: 7, title: "RENEWING: ACK, by unicast to `ciaddr`", run: func(w *world) {
@@ -92,14 +94,14 @@ func stateChecks() []check {
 			a.bind()
 			p := expect("RENEWING", ack, a.renew(a.ip))
 			if p.yiaddr != a.ip || p.dst != a.ip || p.dstMAC != a.mac || p.dport != 68 || p.src != serverIP {
-				fail("%v from %s to %s", p, p.src, short(p.dst))
+				verdict.Fail("%v from %s to %s", p, p.src, short(p.dst))
 			}
 		}},
 		{line: 8, title: "REBINDING: ACK without option 54 in the request; of an unknown client: silence", run: func(w *world) {
 			a, b := w.station(1), w.station(2)
 			a.bind()
 			if p := expect("REBINDING", ack, a.rebind(a.ip)); p.yiaddr != a.ip {
-				fail("%v", p)
+				verdict.Fail("%v", p)
 			}
 			h := b.local()
 			h.src = at(77)
@@ -111,13 +113,13 @@ func stateChecks() []check {
 			p := expect("INIT-REBOOT elsewhere", nak, a.reboot(foreignIP))
 			switch {
 			case !bytes.Equal(p.get(54), serverIP.AsSlice()):
-				fail("option 54 is %x", p.get(54))
+				verdict.Fail("option 54 is %x", p.get(54))
 			case !p.yiaddr.IsUnspecified() || !p.siaddr.IsUnspecified() || !p.ciaddr.IsUnspecified():
-				fail("yiaddr %s, siaddr %s, ciaddr %s", p.yiaddr, p.siaddr, p.ciaddr)
+				verdict.Fail("yiaddr %s, siaddr %s, ciaddr %s", p.yiaddr, p.siaddr, p.ciaddr)
 			case p.has(51) || p.has(58) || p.has(59):
-				fail("lease options")
+				verdict.Fail("lease options")
 			case !bytes.Equal(p.get(61), a.id):
-				fail("no option 61")
+				verdict.Fail("no option 61")
 			}
 		}},
 		{line: 10, title: "NAK without a relay: to 255.255.255.255, always", in: intent{sole: true}, run: func(w *world) {
@@ -125,10 +127,10 @@ func stateChecks() []check {
 			a.bind()
 			b.bind()
 			if p := expect("INIT-REBOOT elsewhere", nak, a.reboot(foreignIP)); p.dst != bcastIP {
-				fail("INIT-REBOOT: to %s", short(p.dst))
+				verdict.Fail("INIT-REBOOT: to %s", short(p.dst))
 			}
 			if p := expect("RENEWING another's address", nak, a.renew(b.ip)); p.dst != bcastIP {
-				fail("RENEWING: to %s", short(p.dst))
+				verdict.Fail("RENEWING: to %s", short(p.dst))
 			}
 		}},
 		{line: 11, title: "NAK through a relay: to the relay, with the B flag", in: intent{relay: true, sole: true}, run: func(w *world) {
@@ -136,7 +138,7 @@ func stateChecks() []check {
 			a.relay = []byte{1, 2, 'p', '1'}
 			p := expect("INIT-REBOOT elsewhere", nak, a.reboot(foreignIP))
 			if p.dst != relayIP || p.dport != 67 || p.giaddr != relayIP || p.flags&flagB == 0 {
-				fail("to %s:%d, flags %#04x", p.dst, p.dport, p.flags)
+				verdict.Fail("to %s:%d, flags %#04x", p.dst, p.dport, p.flags)
 			}
 		}},
 		{line: 12, title: "B flag: broadcast in IP and Ethernet; none: to `yiaddr` at `chaddr`, without ARP", run: func(w *world) {
@@ -145,20 +147,20 @@ func stateChecks() []check {
 			o, k := a.bind()
 			for _, p := range []*packet{o, k} {
 				if p.dst != bcastIP || p.flags != flagB {
-					fail("B: %s to %s", p.typeName(), short(p.dst))
+					verdict.Fail("B: %s to %s", p.typeName(), short(p.dst))
 				}
 				if p.dstMAC != broadcastMAC {
-					fail("B: %s broadcast in IP only", p.typeName())
+					verdict.Fail("B: %s broadcast in IP only", p.typeName())
 				}
 			}
 			o, k = b.bind()
 			for _, p := range []*packet{o, k} {
 				if p.dst != b.ip || p.dstMAC != b.mac || p.flags != 0 {
-					fail("no B: %s to %s", p.typeName(), short(p.dst))
+					verdict.Fail("no B: %s to %s", p.typeName(), short(p.dst))
 				}
 			}
 			if slices.Contains(w.asked, b.ip) {
-				fail("no B: it asks by ARP first")
+				verdict.Fail("no B: it asks by ARP first")
 			}
 		}},
 		{line: 13, title: "A reply to a relay: to `giaddr`, port 67", in: intent{relay: true}, run: func(w *world) {
@@ -167,7 +169,7 @@ func stateChecks() []check {
 			o, k := a.bind()
 			for _, p := range []*packet{o, k} {
 				if p.dst != relayIP || p.dport != 67 || p.giaddr != relayIP || !branch.Contains(p.yiaddr) {
-					fail("%v to %s:%d", p, p.dst, p.dport)
+					verdict.Fail("%v to %s:%d", p, p.dst, p.dport)
 				}
 			}
 		}},
@@ -177,11 +179,11 @@ func stateChecks() []check {
 			o, k := a.bind()
 			for _, p := range []*packet{o, k, expect("INIT-REBOOT elsewhere", nak, a.reboot(foreignIP))} {
 				if !bytes.Equal(p.get(61), a.id) {
-					fail("not in the %s", p.typeName())
+					verdict.Fail("not in the %s", p.typeName())
 				}
 			}
 			if o, k = b.bind(); o.has(61) || k.has(61) {
-				fail("invented")
+				verdict.Fail("invented")
 			}
 		}},
 		{line: 15, title: "Two MACs with one client identifier are one client", run: func(w *world) {
@@ -190,10 +192,10 @@ func stateChecks() []check {
 			b.id = a.id
 			a.bind()
 			if b.bind(); b.ip != a.ip {
-				fail("two addresses")
+				verdict.Fail("two addresses")
 			}
 			if c.bind(); c.ip == a.ip {
-				fail("a client without the identifier got the same address")
+				verdict.Fail("a client without the identifier got the same address")
 			}
 		}},
 		{line: 24, title: "INFORM: ACK to `ciaddr`, without an address and without options 51, 58, 59", run: func(w *world) {
@@ -207,13 +209,13 @@ func stateChecks() []check {
 			p := expect("INFORM", ack, a.askBy(h, m))
 			switch {
 			case !p.yiaddr.IsUnspecified():
-				fail("yiaddr %s", p.yiaddr)
+				verdict.Fail("yiaddr %s", p.yiaddr)
 			case p.has(51) || p.has(58) || p.has(59):
-				fail("lease options")
+				verdict.Fail("lease options")
 			case p.dst != own || p.dstMAC != a.mac:
-				fail("to %s", p.dst)
+				verdict.Fail("to %s", p.dst)
 			case !p.has(3) || !p.has(6):
-				fail("without what was asked for")
+				verdict.Fail("without what was asked for")
 			}
 		}},
 		{line: 25, title: "DECLINE: nobody gets the address, and the log says so", in: pool(2), run: func(w *world) {
@@ -222,28 +224,28 @@ func stateChecks() []check {
 			bad := a.ip
 			a.silent("DECLINE", a.local(), a.decline(bad))
 			if p := b.discover(optAddr(50, bad)); p != nil && p.yiaddr == bad {
-				fail("the next client, asking for it, is offered it")
+				verdict.Fail("the next client, asking for it, is offered it")
 			}
 			if p := a.discover(optAddr(50, bad)); p != nil && p.yiaddr == bad {
-				fail("the same client is offered it again")
+				verdict.Fail("the same client is offered it again")
 			}
 			if !w.wrote(func() bool {
 				return slices.ContainsFunc(append(linesWith(w.log(), "DECLINE"), linesWith(w.log(), "in use")...),
 					func(l string) bool { return names(l, bad) })
 			}) {
-				fail("not a word in the log")
+				verdict.Fail("not a word in the log")
 			}
 		}},
 		{line: 25, title: "… of a reserved address: an alarm as well", in: intent{hosts: []host{{mac: mac{2, 0, 0, 0, 1, 1}, ip: at(60)}}}, run: func(w *world) {
 			a := w.station(1)
 			a.bind()
 			if a.ip != at(60) {
-				fail("the reservation is not kept")
+				verdict.Fail("the reservation is not kept")
 			}
 			a.silent("DECLINE", a.local(), a.decline(a.ip))
 			a.discover()
 			if !w.wrote(func() bool { return w.warned(at(60)) }) {
-				fail("no warning in the log")
+				verdict.Fail("no warning in the log")
 			}
 		}},
 		{line: 26, title: "RELEASE naming another server, or a wrong `ciaddr`: ignored; no RELEASE is answered", in: pool(1), run: func(w *world) {
@@ -251,11 +253,11 @@ func stateChecks() []check {
 			a.bind()
 			a.silent("RELEASE", a.direct(a.ip), a.release(a.ip, foreign))
 			if b.discover() != nil {
-				fail("another server's RELEASE is taken")
+				verdict.Fail("another server's RELEASE is taken")
 			}
 			b.silent("RELEASE", b.direct(a.ip), b.release(a.ip, serverIP))
 			if b.discover() != nil {
-				fail("another client's RELEASE is taken")
+				verdict.Fail("another client's RELEASE is taken")
 			}
 			a.silent("RELEASE", a.direct(a.ip), a.release(a.ip, serverIP))
 			expect("DISCOVER after the RELEASE", offer, b.discover())
@@ -268,10 +270,10 @@ func stateChecks() []check {
 				m.secs, m.hops = secs, 3
 				p := expect("DISCOVER again", offer, a.ask(m))
 				if p.yiaddr != first.yiaddr {
-					fail("another offer")
+					verdict.Fail("another offer")
 				}
 				if p.secs != 0 || p.hops != 0 {
-					fail("secs %d and hops %d of a request with %d and %d", p.secs, p.hops, m.secs, m.hops)
+					verdict.Fail("secs %d and hops %d of a request with %d and %d", p.secs, p.hops, m.secs, m.hops)
 				}
 			}
 			m = a.message(request, optAddr(50, first.yiaddr), opt(54, first.get(54)...))
@@ -279,7 +281,7 @@ func stateChecks() []check {
 				m.secs, m.hops = 5, 3
 				p := expect("REQUEST", ack, a.ask(m))
 				if p.yiaddr != first.yiaddr || p.secs != 0 || p.hops != 0 {
-					fail("%v, secs %d, hops %d", p, p.secs, p.hops)
+					verdict.Fail("%v, secs %d, hops %d", p, p.secs, p.hops)
 				}
 			}
 		}},
@@ -288,7 +290,7 @@ func stateChecks() []check {
 			for _, p := range []*packet{o, k} {
 				t1, t2, l := seconds(p, 58), seconds(p, 59), seconds(p, 51)
 				if !p.ciaddr.IsUnspecified() || t1 <= 0 || t2 <= t1 || l <= t2 {
-					fail("ciaddr %s, T1 %v, T2 %v, lease %v", p.ciaddr, t1, t2, l)
+					verdict.Fail("ciaddr %s, T1 %v, T2 %v, lease %v", p.ciaddr, t1, t2, l)
 				}
 			}
 		}},
@@ -296,7 +298,7 @@ func stateChecks() []check {
 			a, b := w.station(1), w.station(2)
 			o := expect("DISCOVER", offer, a.discover())
 			if p := b.discover(); p != nil {
-				fail("the next client is offered it, too")
+				verdict.Fail("the next client is offered it, too")
 			}
 			expect("REQUEST", ack, a.take(o))
 		}},
@@ -304,10 +306,10 @@ func stateChecks() []check {
 			a, b := w.station(1), w.station(2)
 			o := expect("DISCOVER", offer, a.discover())
 			if p := expect("DISCOVER", offer, b.discover(optAddr(50, o.yiaddr))); p.yiaddr == o.yiaddr {
-				fail("it is offered it")
+				verdict.Fail("it is offered it")
 			}
 			if p := b.ask(b.message(request, optAddr(50, o.yiaddr), optAddr(54, serverIP))); p != nil && p.typ() == ack {
-				fail("it gets it")
+				verdict.Fail("it gets it")
 			}
 			expect("REQUEST", ack, a.take(o))
 		}},

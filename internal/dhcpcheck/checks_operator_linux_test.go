@@ -3,6 +3,8 @@ package dhcpcheck
 import (
 	"strings"
 	"time"
+
+	"github.com/uvtep/uvtep/internal/verdict"
 )
 
 // operatorChecks are what operators complain of.
@@ -25,7 +27,7 @@ func operatorChecks() []check {
 			w.again()
 			expect("INIT-REBOOT", ack, a.reboot(a.ip))
 			if b.bind(); b.ip == a.ip {
-				fail("its address is given to the next client")
+				verdict.Fail("its address is given to the next client")
 			}
 		}},
 		{line: 57, title: "A reservation is added while the server runs, and taken back", in: pool(1), run: func(w *world) {
@@ -33,20 +35,20 @@ func operatorChecks() []check {
 			h := host{mac: first, ip: at(10)}
 			w.reserve(h)
 			if b.discover() != nil {
-				fail("another client gets the address")
+				verdict.Fail("another client gets the address")
 			}
 			a.reserved(h.ip)
 			a.silent("RELEASE", a.direct(a.ip), a.release(a.ip, serverIP))
 			if b.discover() != nil {
-				fail("another client gets the address once it is free")
+				verdict.Fail("another client gets the address once it is free")
 			}
 			takes := w.unreserve(h)
 			for until := time.Now().Add(2 * time.Second); b.discover() == nil; {
 				if time.Now().After(until) {
-					fail("it is still kept when the reservation is gone")
+					verdict.Fail("it is still kept when the reservation is gone")
 				}
 			}
-			done(takes)
+			verdict.Done(takes)
 		}},
 		{line: 58, title: "The lease of a machine that is gone is taken back by the operator", in: pool(1), run: func(w *world) {
 			a, b := w.station(1), w.station(2)
@@ -56,9 +58,9 @@ func operatorChecks() []check {
 		}},
 		{line: 59, title: "One address reserved for two machines: refused, and it is said where", alone: true, in: intent{hosts: []host{
 			{mac: first, ip: at(60)}, {mac: mac{2, 0, 0, 0, 1, 2}, ip: at(60)},
-		}}, run: func(*world) { fail("it starts") }, refusal: func(why string) {
+		}}, run: func(*world) { verdict.Fail("it starts") }, refusal: func(why string) {
 			if !strings.Contains(why, at(60).String()) {
-				fail("refused, but not for that: %s", why)
+				verdict.Fail("refused, but not for that: %s", why)
 			}
 		}},
 		{line: 60, title: "The link goes down and up: service goes on", run: func(w *world) {

@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+
+	"github.com/uvtep/uvtep/internal/verdict"
 )
 
 // ntp stands for any option that is configured by its number.
@@ -32,7 +34,7 @@ func replyChecks() []check {
 				wholeAndLast(p, a.relay)
 			}
 			if o, k = w.station(2).bind(); o.has(82) || k.has(82) {
-				fail("invented")
+				verdict.Fail("invented")
 			}
 		}},
 		{line: 16, title: "… also in a reply without room for all options, and outside of `file` and `sname`", in: func() intent {
@@ -47,7 +49,7 @@ func replyChecks() []check {
 			a.relay = append([]byte("\x01\x04eth0\x97\x78"), bytes.Repeat([]byte{'x'}, 120)...)
 			o := expect("DISCOVER", offer, a.discover())
 			if kinds(o) == 0 {
-				fail("without the options of its circuit")
+				verdict.Fail("without the options of its circuit")
 			}
 			wholeAndLast(o, a.relay)
 		}},
@@ -57,7 +59,7 @@ func replyChecks() []check {
 			o, k := a.bind()
 			for _, p := range []*packet{o, k, expect("INIT-REBOOT elsewhere", nak, a.reboot(foreignIP))} {
 				if p.payload < 300 {
-					fail("%s of %d bytes", p.typeName(), p.payload)
+					verdict.Fail("%s of %d bytes", p.typeName(), p.payload)
 				}
 			}
 		}},
@@ -66,22 +68,22 @@ func replyChecks() []check {
 			a.params = wideParams
 			plain := expect("DISCOVER", offer, a.discover())
 			if plain.ipLen > 576 {
-				fail("%d bytes without option 57", plain.ipLen)
+				verdict.Fail("%d bytes without option 57", plain.ipLen)
 			}
 			small := expect("DISCOVER with 57 = 300", offer, a.discover(opt(57, 1, 44)))
 			if small.ipLen > 576 || kinds(small) < kinds(plain) {
-				fail("57 = 300: %d of %d options in %d bytes", kinds(small), kinds(plain), small.ipLen)
+				verdict.Fail("57 = 300: %d of %d options in %d bytes", kinds(small), kinds(plain), small.ipLen)
 			}
 			large := expect("DISCOVER with 57 = 1400", offer, a.discover(opt(57, 5, 120)))
 			if large.ipLen > 1400 || kinds(large) != len(wideParams)-4 {
-				fail("57 = 1400: %d of %d options in %d bytes", kinds(large), len(wideParams)-4, large.ipLen)
+				verdict.Fail("57 = 1400: %d of %d options in %d bytes", kinds(large), len(wideParams)-4, large.ipLen)
 			}
 		}},
 		{line: 19, title: "Option 1 comes before option 3, whatever the order of the request", run: func(w *world) {
 			a := w.station(1)
 			a.params = []byte{3, 6, 1}
 			if o := expect("DISCOVER", offer, a.discover()); index(o, 1) < 0 || index(o, 1) > index(o, 3) {
-				fail("options %v", o.codes())
+				verdict.Fail("options %v", o.codes())
 			}
 		}},
 		{line: 20, title: "The parameter request list is honoured; 53, 54 and 51 come without being asked for", in: intent{options: []option{ntp}}, run: func(w *world) {
@@ -90,11 +92,11 @@ func replyChecks() []check {
 			asked, other := expect("DISCOVER", offer, a.discover()), expect("DISCOVER", offer, b.discover())
 			switch {
 			case !bytes.Equal(asked.get(42), ntp.data) || !bytes.Equal(asked.get(6), flat(dnsIPs)):
-				fail("what was asked for is not there")
+				verdict.Fail("what was asked for is not there")
 			case other.has(42):
-				fail("option 42 without being asked for")
+				verdict.Fail("option 42 without being asked for")
 			case !other.has(53) || !other.has(54) || !other.has(51):
-				fail("options %v", other.codes())
+				verdict.Fail("options %v", other.codes())
 			}
 		}},
 		{line: 21, title: "121 asked for and configured: sent; 3 and 33 left out", in: intent{routes: []route{{netip.MustParsePrefix("10.0.0.0/8"), routerIP}}}, run: func(w *world) {
@@ -103,13 +105,13 @@ func replyChecks() []check {
 			want := []byte{8, 10, 192, 168, 100, 1, 0, 192, 168, 100, 1}
 			switch o := expect("DISCOVER", offer, a.discover()); {
 			case !bytes.Equal(o.get(121), want):
-				fail("121 is %x", o.get(121))
+				verdict.Fail("121 is %x", o.get(121))
 			case o.has(3) || o.has(33):
-				fail("3 is sent as well")
+				verdict.Fail("3 is sent as well")
 			}
 			b.params = []byte{1, 3, 33}
 			if o := expect("DISCOVER", offer, b.discover()); !o.has(3) || o.has(121) {
-				fail("not asked for: options %v", o.codes())
+				verdict.Fail("not asked for: options %v", o.codes())
 			}
 		}},
 		{line: 22, title: "A value of more than 255 bytes goes out in consecutive instances", in: intent{routes: manyRoutes()}, run: func(w *world) {
@@ -117,11 +119,11 @@ func replyChecks() []check {
 			a.params = []byte{1, 121}
 			o := expect("DISCOVER", offer, a.discover(opt(57, 5, 120)))
 			if n := len(o.get(121)); n < 40*8 {
-				fail("%d bytes of 121", n)
+				verdict.Fail("%d bytes of 121", n)
 			}
 			first, last := index(o, 121), bytes.LastIndexByte(o.codes(), 121)
 			if last == first || slices.ContainsFunc(o.codes()[first:last], func(c byte) bool { return c != 121 }) {
-				fail("options %v", o.codes())
+				verdict.Fail("options %v", o.codes())
 			}
 		}},
 		{line: 23, title: "Split options, and option 52 (overload), are understood in requests", in: intent{options: []option{ntp}}, run: func(w *world) {
@@ -142,11 +144,11 @@ func replyChecks() []check {
 			a, b := w.station(1), w.station(2)
 			a.params = []byte{1, 3, 108}
 			if o := expect("DISCOVER", offer, a.discover()); !bytes.Equal(o.get(108), []byte{0, 0, 7, 8}) {
-				fail("108 is %x", o.get(108))
+				verdict.Fail("108 is %x", o.get(108))
 			}
 			b.params = nil
 			if o := expect("DISCOVER", offer, b.discover()); o.has(108) {
-				fail("sent unasked")
+				verdict.Fail("sent unasked")
 			}
 		}},
 		{line: 31, title: "`hlen` over 16, no End, `op` 2, cut short: dropped, and the server goes on", run: func(w *world) {
@@ -166,12 +168,12 @@ func replyChecks() []check {
 			whole := a.message(discover)
 			for _, n := range []int{0, 1, 28, 200, 236, 240, 242, 244} {
 				if err := w.send(datagram(a.local(), whole.bytes()[:n])); err != nil {
-					fail("%v", err)
+					verdict.Fail("%v", err)
 				}
 			}
 			w.witness()
 			if p := w.await(0, func(p *packet) bool { return p.message != nil && p.xid == whole.xid }); p != nil {
-				fail("cut short: %v", p)
+				verdict.Fail("cut short: %v", p)
 			}
 		}},
 		{line: 33, title: "IP and UDP checksums are there and right in every reply", in: intent{relay: true, sole: true}, run: func(w *world) {
@@ -183,7 +185,7 @@ func replyChecks() []check {
 			b.bind()
 			for _, p := range w.all {
 				if p.badSum != "" {
-					fail("%s", p.badSum)
+					verdict.Fail("%s", p.badSum)
 				}
 			}
 		}},
@@ -193,10 +195,10 @@ func replyChecks() []check {
 // understood wants a reply to show that options 61 and 55 were read whole.
 func understood(what string, p *packet, id []byte) {
 	if !p.has(42) {
-		fail("%s: a part of option 55 is not read", what)
+		verdict.Fail("%s: a part of option 55 is not read", what)
 	}
 	if !bytes.Equal(p.get(61), id) {
-		fail("%s: option 61 is not read whole", what)
+		verdict.Fail("%s: option 61 is not read whole", what)
 	}
 }
 
@@ -205,11 +207,11 @@ func wholeAndLast(p *packet, want []byte) {
 	codes := p.codes()
 	switch at := bytes.IndexByte(codes, 82); {
 	case at < 0:
-		fail("%s: not there", p.typeName())
+		verdict.Fail("%s: not there", p.typeName())
 	case at != len(codes)-1:
-		fail("%s: not last", p.typeName())
+		verdict.Fail("%s: not last", p.typeName())
 	case !bytes.Equal(p.options[at].data, want):
-		fail("%s: %x", p.typeName(), p.options[at].data)
+		verdict.Fail("%s: %x", p.typeName(), p.options[at].data)
 	}
 }
 

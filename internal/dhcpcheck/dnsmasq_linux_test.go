@@ -9,6 +9,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/uvtep/uvtep/internal/verdict"
 )
 
 // dnsmasq is Debian's, with everything but DHCP turned off.
@@ -137,7 +139,7 @@ func dnsmasqHost(h host) string {
 	var who string
 	switch {
 	case h.port:
-		cannot("a server on the network sees no ports")
+		verdict.Cannot("a server on the network sees no ports")
 	case h.id != nil:
 		who = "id:" + colons(h.id)
 	case h.named != "":
@@ -167,7 +169,7 @@ func (r *dnsmasqRun) reserve(h host) {
 	before := len(r.log())
 	file := filepath.Join(r.hosts, h.mac.String())
 	if err := os.WriteFile(file, []byte(dnsmasqHost(h)+"\n"), 0o644); err != nil {
-		fail("%v", err)
+		verdict.Fail("%v", err)
 	}
 	r.awaitLog(before, "read "+file)
 }
@@ -175,11 +177,13 @@ func (r *dnsmasqRun) reserve(h host) {
 func (r *dnsmasqRun) unreserve(h host) (takes string) {
 	before := len(r.log())
 	if err := os.Remove(filepath.Join(r.hosts, h.mac.String())); err != nil {
-		fail("%v", err)
+		verdict.Fail("%v", err)
 	}
 	r.cmd.Process.Signal(syscall.SIGHUP)
 	r.awaitLog(before, "")
 	return "taken back by SIGHUP"
 }
 
-func (r *dnsmasqRun) free(netip.Addr) { cannot("not by itself: `dhcp_release` of dnsmasq-utils") }
+func (r *dnsmasqRun) free(netip.Addr) {
+	verdict.Cannot("not by itself: `dhcp_release` of dnsmasq-utils")
+}

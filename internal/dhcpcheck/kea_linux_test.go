@@ -13,6 +13,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/uvtep/uvtep/internal/verdict"
 )
 
 // kea is Debian's kea-dhcp4, with the lease file that it comes with.
@@ -62,17 +64,17 @@ func (r *keaRun) write() {
 		err = os.WriteFile(r.file(), b, 0o644)
 	}
 	if err != nil {
-		fail("%v", err)
+		verdict.Fail("%v", err)
 	}
 }
 
 // keaConfig writes an intent as Kea's configuration.
 func keaConfig(in *intent, dir string) object {
 	if in.rapidCommit {
-		cannot("not for IPv4")
+		verdict.Cannot("not for IPv4")
 	}
 	if in.probe {
-		cannot("not in this version")
+		verdict.Cannot("not in this version")
 	}
 	first, last := in.pool()
 	main := object{
@@ -134,7 +136,7 @@ func keaHooks(in *intent) list {
 	for _, n := range names {
 		found, _ := filepath.Glob("/usr/lib/*/kea/hooks/libdhcp_" + n + ".so")
 		if len(found) == 0 {
-			cannot("the hook %s is not packaged", n)
+			verdict.Cannot("the hook %s is not packaged", n)
 		}
 		all = append(all, object{"library": found[0]})
 	}
@@ -157,9 +159,9 @@ func keaHost(h host) object {
 	o := object{"ip-address": h.ip.String()}
 	switch {
 	case h.port:
-		cannot("a server on the network sees no ports")
+		verdict.Cannot("a server on the network sees no ports")
 	case h.named != "":
-		cannot("not by the name that a client sends")
+		verdict.Cannot("not by the name that a client sends")
 	case h.id != nil:
 		o["client-id"] = hex.EncodeToString(h.id)
 	default:
@@ -236,11 +238,11 @@ func (r *keaRun) free(a netip.Addr) { r.ask("lease4-del", object{"ip-address": a
 func (r *keaRun) ask(command string, arguments object) {
 	c, err := net.Dial("unix", filepath.Join(r.dir, "ctl"))
 	if err != nil {
-		fail("%v", err)
+		verdict.Fail("%v", err)
 	}
 	defer c.Close()
 	if err := json.NewEncoder(c).Encode(object{"command": command, "arguments": arguments}); err != nil {
-		fail("%v", err)
+		verdict.Fail("%v", err)
 	}
 	b, err := io.ReadAll(c)
 	var answer struct {
@@ -251,6 +253,6 @@ func (r *keaRun) ask(command string, arguments object) {
 		err = json.Unmarshal(b, &answer)
 	}
 	if err != nil || answer.Result != 0 {
-		fail("%s: %v %s", command, err, strings.TrimSpace(answer.Text))
+		verdict.Fail("%s: %v %s", command, err, strings.TrimSpace(answer.Text))
 	}
 }

@@ -1,18 +1,17 @@
 package dhcpcheck
 
 import (
-	"bytes"
 	"encoding/hex"
 	"errors"
 	"net/netip"
 	"os/exec"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/uvtep/uvtep/internal/nettest"
+	"github.com/uvtep/uvtep/internal/verdict"
 )
 
 // server is one of the programs that are held against the list.
@@ -30,7 +29,7 @@ type process struct {
 	ready   string // what it writes once it serves
 	reason  string // what it writes in front of why it does not start
 	cmd     *exec.Cmd
-	out     transcript
+	out     nettest.Log
 	ended   chan struct{}
 }
 
@@ -88,29 +87,11 @@ func (p *process) restart(hard bool) {
 	}
 	p.finish(s)
 	if why := p.begin(); why != "" {
-		fail("it does not start again: %s", why)
+		verdict.Fail("it does not start again: %s", why)
 	}
 }
 
 func (p *process) log() string { return p.out.String() }
-
-// transcript is what a program writes.
-type transcript struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (l *transcript) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(b)
-}
-
-func (l *transcript) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
-}
 
 // cable is a network between a server's host, which has serverIP, and clients.
 type cable struct{ ns, clients *nettest.NS }
@@ -199,5 +180,5 @@ func (p *process) awaitLog(before int, what string) {
 			return
 		}
 	}
-	fail("it never wrote %q", what)
+	verdict.Fail("it never wrote %q", what)
 }

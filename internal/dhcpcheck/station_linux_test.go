@@ -3,6 +3,8 @@ package dhcpcheck
 import (
 	"net/netip"
 	"time"
+
+	"github.com/uvtep/uvtep/internal/verdict"
 )
 
 // station is a machine that wants an address, or what it says to be one.
@@ -84,7 +86,7 @@ func (s *station) askBy(h way, m *message) *packet {
 // silent sends a message that must not be answered.
 func (s *station) silent(what string, h way, m *message) {
 	if p := s.w.exchange(h, m, 0); p != nil {
-		fail("%s: %v", what, p)
+		verdict.Fail("%s: %v", what, p)
 	}
 }
 
@@ -92,9 +94,9 @@ func (s *station) silent(what string, h way, m *message) {
 func expect(what string, typ byte, p *packet) *packet {
 	switch {
 	case p == nil:
-		fail("%s: silence", what)
+		verdict.Fail("%s: silence", what)
 	case p.typ() != typ:
-		fail("%s: %v", what, p)
+		verdict.Fail("%s: %v", what, p)
 	}
 	return p
 }

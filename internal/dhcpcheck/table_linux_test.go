@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/uvtep/uvtep/internal/nettest"
+	"github.com/uvtep/uvtep/internal/verdict"
 )
 
 // program is the binary under test, built once.
@@ -39,32 +40,32 @@ func withProgram(run func() int) int {
 }
 
 // judge runs a check against a server.
-func judge(t *testing.T, s server, c *check) (v verdict) {
+func judge(t *testing.T, s server, c *check) (v verdict.Verdict) {
 	defer func() {
 		switch p := recover().(type) {
 		case nil:
 		case refused:
-			if v = (verdict{fails, "refused: " + p.why}); c.refusal != nil {
-				v = try(func() { c.refusal(p.why) })
+			if v = (verdict.Verdict{Kind: verdict.Fails, Text: "refused: " + p.why}); c.refusal != nil {
+				v = verdict.Try(func() { c.refusal(p.why) })
 			}
 		default:
 			panic(p)
 		}
 	}()
 	var w *world
-	if v = try(func() { w = s.start(t, &c.in); w.meet() }); v.kind != passes {
+	if v = verdict.Try(func() { w = s.start(t, &c.in); w.meet() }); v.Kind != verdict.Passes {
 		return v
 	}
-	v = try(func() { c.run(w) })
-	if v.kind == fails {
+	v = verdict.Try(func() { c.run(w) })
+	if v.Kind == verdict.Fails {
 		t.Logf("%v\n%s", v, w.log())
 	}
 	return v
 }
 
 // judgeAll runs all checks, some at a time, and returns the verdicts in order.
-func judgeAll(t *testing.T, s server, all []check, each func(*testing.T, *check, verdict)) []verdict {
-	verdicts := make([]verdict, len(all))
+func judgeAll(t *testing.T, s server, all []check, each func(*testing.T, *check, verdict.Verdict)) []verdict.Verdict {
+	verdicts := make([]verdict.Verdict, len(all))
 	next := make(chan int)
 	var group sync.WaitGroup
 	for range 6 {
@@ -107,8 +108,8 @@ func ours(t *testing.T, all []check) server {
 func TestEveryBehaviourOfTheListHolds(t *testing.T) {
 	nettest.Root(t)
 	all := checks()
-	judgeAll(t, ours(t, all), all, func(t *testing.T, _ *check, v verdict) {
-		if v.kind != passes {
+	judgeAll(t, ours(t, all), all, func(t *testing.T, _ *check, v verdict.Verdict) {
+		if v.Kind != verdict.Passes {
 			t.Errorf("%v", v)
 		}
 	})
@@ -116,57 +117,29 @@ func TestEveryBehaviourOfTheListHolds(t *testing.T) {
 
 var update = flag.Bool("update", false, "write the table into docs/dhcp.md")
 
-const (
-	document = "../../docs/dhcp.md"
-	begin    = "<!-- table: written by make dhcp-table -->\n"
-	end      = "<!-- end of table -->\n"
-)
-
-// tableOf is the part of the document that holds the table, and what is around it.
-func tableOf(t *testing.T) (before, table, after string) {
-	t.Helper()
-	b, err := os.ReadFile(document)
-	if err != nil {
-		t.Fatal(err)
-	}
-	before, rest, ok := strings.Cut(string(b), begin)
-	table, after, ok2 := strings.Cut(rest, end)
-	if !ok || !ok2 {
-		t.Fatalf("%s has no table between its marks", document)
-	}
-	return before + begin, table, end + after
-}
+var table = verdict.Table{Document: "../../docs/dhcp.md", By: "make dhcp-table"}
 
 // passed counts the checks that a server passes.
-func passed(all []verdict) string {
+func passed(all []verdict.Verdict) string {
 	n := 0
 	for _, v := range all {
-		if v.kind == passes {
+		if v.Kind == verdict.Passes {
 			n++
 		}
 	}
 	return fmt.Sprintf("**%d**", n)
 }
 
-// row is a line of the table.
-func row(cells ...string) string {
-	for i, c := range cells {
-		cells[i] = strings.ReplaceAll(c, "|", `\|`)
-	}
-	return "| " + strings.Join(cells, " | ") + " |\n"
-}
-
 // The titles of the table are those of the checks, so that none is added,
 // renamed or removed without the others being asked again.
 func TestTheTableInTheDocsHasEveryCheck(t *testing.T) {
-	_, table, _ := tableOf(t)
-	rows := strings.Split(strings.TrimSpace(table), "\n")[2:]
+	rows := table.Rows(t)
 	all := checks()
 	if len(rows) != len(all)+1 { // and the sum
 		t.Fatalf("%d rows, %d checks: make dhcp-table", len(rows), len(all))
 	}
 	for i, c := range all {
-		if want := strings.TrimSuffix(row(fmt.Sprint(c.line), c.title, "✓", ""), " |\n"); !strings.HasPrefix(rows[i], want) {
+		if want := strings.TrimSuffix(verdict.Row(fmt.Sprint(c.line), c.title, "✓", ""), " |\n"); !strings.HasPrefix(rows[i], want) {
 			t.Errorf("the table has\n%s\nnot\n%s…: make dhcp-table", rows[i], want)
 		}
 	}
@@ -189,29 +162,15 @@ func TestTheTableInTheDocsIsWhatTheServersDo(t *testing.T) {
 		}
 	}
 	all := checks()
-	columns := [...][]verdict{make([]verdict, len(all)), judgeAll(t, dnsmasq{}, all, nil), judgeAll(t, kea{}, all, nil)}
+	columns := [...][]verdict.Verdict{make([]verdict.Verdict, len(all)), judgeAll(t, dnsmasq{}, all, nil), judgeAll(t, kea{}, all, nil)}
 	for i := range columns[0] {
-		columns[0][i].kind = passes
+		columns[0][i].Kind = verdict.Passes
 	}
 	var b strings.Builder
-	b.WriteString(row("", "behaviour", "uvtep", dnsmasqVersion, keaVersion) + "|---|---|---|---|---|\n")
+	b.WriteString(verdict.Row("", "behaviour", "uvtep", dnsmasqVersion, keaVersion) + "|---|---|---|---|---|\n")
 	for i, c := range all {
-		b.WriteString(row(fmt.Sprint(c.line), c.title, columns[0][i].String(), columns[1][i].String(), columns[2][i].String()))
+		b.WriteString(verdict.Row(fmt.Sprint(c.line), c.title, columns[0][i].String(), columns[1][i].String(), columns[2][i].String()))
 	}
-	b.WriteString(row("", fmt.Sprintf("**✓ of %d**", len(all)), passed(columns[0]), passed(columns[1]), passed(columns[2])))
-	before, table, after := tableOf(t)
-	switch {
-	case table == b.String():
-	case *update:
-		if err := os.WriteFile(document, []byte(before+b.String()+after), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	default:
-		was := strings.Split(table, "\n")
-		for i, line := range strings.Split(b.String(), "\n") {
-			if i >= len(was) || was[i] != line {
-				t.Errorf("not in the table (make dhcp-table): %s", line)
-			}
-		}
-	}
+	b.WriteString(verdict.Row("", fmt.Sprintf("**✓ of %d**", len(all)), passed(columns[0]), passed(columns[1]), passed(columns[2])))
+	table.Hold(t, b.String(), *update)
 }

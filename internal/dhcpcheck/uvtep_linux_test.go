@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/uvtep/uvtep/internal/nettest"
+	"github.com/uvtep/uvtep/internal/verdict"
 )
 
 // uvtep is the program of this repository. One daemon serves all intents that
@@ -213,7 +214,7 @@ func (s *segment) warned(a netip.Addr) bool {
 func (s *segment) client(args ...string) {
 	args = append(args, "--vni", fmt.Sprint(s.vni), "--socket", s.socket())
 	if _, err := output(s.ns, exec.Command(program, args...)); err != nil {
-		fail("uvtep %s: %v", strings.Join(args[:2], " "), err)
+		verdict.Fail("uvtep %s: %v", strings.Join(args[:2], " "), err)
 	}
 }
 

@@ -2,65 +2,11 @@ package dhcpcheck
 
 import (
 	"encoding/binary"
-	"fmt"
 	"net/netip"
-	"strings"
 	"time"
+
+	"github.com/uvtep/uvtep/internal/verdict"
 )
-
-// Kinds of a verdict.
-const (
-	passes = iota
-	fails
-	notOffered
-)
-
-// verdict is what became of a check; text says what happened instead, why it
-// cannot be asked for, or what it takes.
-type verdict struct {
-	kind int
-	text string
-}
-
-// String is the verdict as the table has it.
-func (v verdict) String() string {
-	switch v.kind {
-	case passes:
-		return strings.TrimSpace("✓ " + v.text)
-	case fails:
-		return "✗ " + v.text
-	}
-	return "– " + v.text
-}
-
-// judged ends a check from within; try turns it into a verdict.
-type judged struct{ verdict }
-
-// try runs a part of a check and says how it ended.
-func try(run func()) (v verdict) {
-	defer func() {
-		switch p := recover().(type) {
-		case nil:
-		case judged:
-			v = p.verdict
-		default:
-			panic(p)
-		}
-	}()
-	run()
-	return verdict{}
-}
-
-func fail(format string, args ...any) {
-	panic(judged{verdict{fails, fmt.Sprintf(format, args...)}})
-}
-
-// done ends a check that passes, with a word on what it takes.
-func done(what string) { panic(judged{verdict{passes, what}}) }
-
-func cannot(format string, args ...any) {
-	panic(judged{verdict{notOffered, fmt.Sprintf(format, args...)}})
-}
 
 // instance is a server that runs, as its operator has it in hand.
 type instance interface {
@@ -97,7 +43,7 @@ func (w *world) meet() {
 	w.owners[routerIP], w.owners[relayIP] = router, router
 	for until := time.Now().Add(patience); time.Now().Before(until); {
 		if err := w.send(arpFrame(1, router, routerIP, mac{}, serverIP)); err != nil {
-			fail("%v", err)
+			verdict.Fail("%v", err)
 		}
 		b := make([]byte, 2048)
 		w.f.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
@@ -112,7 +58,7 @@ func (w *world) meet() {
 			}
 		}
 	}
-	fail("nobody answers ARP for %s", serverIP)
+	verdict.Fail("nobody answers ARP for %s", serverIP)
 }
 
 // again finds the server anew, after it or the link was gone.
@@ -147,7 +93,7 @@ func (w *world) exchange(h way, m *message, wait time.Duration) *packet {
 
 func (w *world) sendMessage(h way, m *message) {
 	if err := w.send(datagram(h, m.bytes())); err != nil {
-		fail("%v", err)
+		verdict.Fail("%v", err)
 	}
 }
 
@@ -155,9 +101,9 @@ func (w *world) await(wait time.Duration, want func(*packet) bool) *packet {
 	p, err := w.pump(time.Now().Add(wait), want)
 	switch {
 	case err != nil:
-		fail("%v", err)
+		verdict.Fail("%v", err)
 	case p != nil && p.unreadable != nil:
-		fail("a reply that cannot be read: %v", p.unreadable)
+		verdict.Fail("a reply that cannot be read: %v", p.unreadable)
 	}
 	return p
 }
@@ -171,12 +117,12 @@ func (w *world) witness() {
 			w.sendMessage(s.local(), m)
 			if p := w.await(time.Second, func(p *packet) bool { return p.message != nil && p.xid == m.xid && p.chaddr == m.chaddr }); p != nil {
 				if p.typ() != typ {
-					fail("the witness got %v, not %s", p, typeNames[typ])
+					verdict.Fail("the witness got %v, not %s", p, typeNames[typ])
 				}
 				return p
 			}
 		}
-		fail("it has stopped answering")
+		verdict.Fail("it has stopped answering")
 		return nil
 	}
 	o := insist(s.message(discover), offer)

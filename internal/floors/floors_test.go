@@ -68,6 +68,7 @@ var house = []room{
 	{path: "internal/floors", floor: 5},
 	{path: "internal/dhcpcheck", floor: 5},
 	{path: "internal/nettest", floor: 0},
+	{path: "internal/verdict", floor: 0},
 	{path: "internal/testreport", floor: 0, never: []string{module}},
 }
 
