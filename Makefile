@@ -1,6 +1,6 @@
 GO ?= go
 
-.PHONY: all build demo test deps lint cross unit race fuzz bench bench-compare pgo dhcp-table clean
+.PHONY: all build demo test deps lint cross unit race fuzz bench bench-compare pgo dhcp-table conformance-table clean
 
 all: build
 
@@ -35,7 +35,8 @@ RACE = -count=1 -short -race -skip=$(subst $(space),|,$(RACE_LEAVES)) ./...
 RACE_LEAVES = TestTheCommandsOfTheREADMEDoWhatItSays TestAnIdleDaemonNeedsLittle \
   TestARunMeasuresEverythingOfEverySystemAndLeavesNothing TestARunThatIsInterruptedLeavesNothing \
   TestEveryBehaviourOfTheListHolds TestTheTableInTheDocsIsWhatTheServersDo TestTheBootExampleOfTheDocsBootsEveryMachine \
-  TestAMachineBootsFromTheNetworkAcrossTheTunnel TestEveryScenarioRunsAndAllocatesNothing/./1000000
+  TestAMachineBootsFromTheNetworkAcrossTheTunnel TestTheSwitchDoesWhatPeersAndGuestsRelyOn TestTheTableInTheDocsIsWhatLinuxDoes \
+  TestEveryScenarioRunsAndAllocatesNothing/./1000000
 space := $(subst ,, )
 
 unit: ; $(GO) run ./internal/testreport "$(UNIT)"
@@ -85,10 +86,14 @@ bench-compare:
 	@.ci/bench-compare "$(or $(BASE),$(error say against what: make bench-compare BASE=rev))" "$(BENCH_FILTER)"
 
 # The table of docs/dhcp.md: what this program, dnsmasq and Kea do, asked anew.
-dhcp-table: export PATH := $(PATH):/usr/sbin:/sbin
+dhcp-table conformance-table: export PATH := $(PATH):/usr/sbin:/sbin
 dhcp-table: deps
 	$(GO) test -count=1 -run TestEveryBehaviourOfTheListHolds ./internal/dhcpcheck
 	$(GO) test -count=1 -run TestTheTableInTheDocsIsWhatTheServersDo ./internal/dhcpcheck -update
+
+# The table of docs/conformance.md: what Linux's own bridge and vxlan do, asked anew.
+conformance-table: deps
+	$(GO) test -count=1 -run TestTheTableInTheDocsIsWhatLinuxDoes ./internal/conformance -update
 
 # The profile that the compiler lays the program out by, made anew where the fast
 # path has changed. The table is left out: it is written to be free of branches,

@@ -18,7 +18,11 @@ func lookUp(s *Segment, vw *view, frames []frame.Frame) {
 		}
 		mac, in := fdb.MACOf(f.Bytes()), fdb.Dst(f.Ingress)
 		if mac.IsGroup() {
-			f.Verdict.Action = frame.Flood
+			if linkLocalGroup(mac) {
+				f.Drop(frame.LinkLocal)
+			} else {
+				f.Verdict.Action = frame.Flood
+			}
 			continue
 		}
 		switch d := s.table.Lookup(mac); {
@@ -32,6 +36,15 @@ func lookUp(s *Segment, vw *view, frames []frame.Frame) {
 			vw.direct(f, d)
 		}
 	}
+}
+
+// linkLocalGroup reports whether a group is for the stations of one link only:
+// no bridge relays what is sent to 01:80:c2:00:00:01 to 0f (IEEE 802.1Q table
+// 8-1). Zero at the end is the spanning tree's, and passes as it does by a bridge
+// without one, so that guests with bridges of their own find their loops.
+func linkLocalGroup(m fdb.MAC) bool {
+	const spanningTree = 0x0180c2000000
+	return m&^0xf == spanningTree && m != spanningTree
 }
 
 // direct decides that a frame goes to d, a port or a peer.

@@ -43,6 +43,20 @@ func TestAFloodGoesToEveryPortAndPeerButNeverBackThroughTheTunnel(t *testing.T) 
 	}
 }
 
+// IEEE 802.1Q table 8-1; the spanning tree's frames pass.
+func TestWhatIsForOneLinkOnlyIsNotRelayed(t *testing.T) {
+	r := newRig(t, Config{})
+	r.segment(SegmentConfig{VNI: 100, Peers: []netip.Addr{peer2}}, "a", "b")
+	for last := range fdb.MAC(32) {
+		port, tunnel := "@10.9.0.2 b", "a b"
+		if last >= 1 && last <= 15 {
+			port, tunnel = "", ""
+		}
+		expect(t, "from a port", r.fromPort("a", eth(0x0180c2000000+last, mac(1))), port)
+		expect(t, "from a peer", r.fromPeer(peer2, 100, eth(0x0180c2000000+last, mac(2))), tunnel)
+	}
+}
+
 func TestAKnownAddressIsSentToWhereItWasLastSeen(t *testing.T) {
 	r := newRig(t, Config{})
 	s := r.segment(SegmentConfig{VNI: 100, Peers: []netip.Addr{peer2, peer3}}, "a", "b", "c")

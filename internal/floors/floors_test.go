@@ -67,6 +67,7 @@ var house = []room{
 	// Beside the house: tools of the tests, which nothing else imports.
 	{path: "internal/floors", floor: 5},
 	{path: "internal/dhcpcheck", floor: 5},
+	{path: "internal/conformance", floor: 5},
 	{path: "internal/nettest", floor: 0},
 	{path: "internal/verdict", floor: 0},
 	{path: "internal/testreport", floor: 0, never: []string{module}},

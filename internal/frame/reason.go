@@ -24,6 +24,7 @@ const (
 	TooDeep       // VXLAN in VXLAN to ourselves
 
 	// On the way out.
+	LinkLocal   // to a group that no bridge relays (IEEE 802.1Q table 8-1)
 	Hairpin     // the way out is the way in
 	NoWayOut    // nobody to send it to
 	PortDown    // the port it belongs to is down
@@ -66,6 +67,7 @@ var reasonNames = [Reasons]string{
 	UnknownPeer:   "unknown_peer",
 	OuterECN:      "outer_ecn",
 	TooDeep:       "too_deep",
+	LinkLocal:     "link_local",
 	Hairpin:       "hairpin",
 	NoWayOut:      "no_way_out",
 	PortDown:      "port_down",
