@@ -9,6 +9,7 @@ const (
 
 	// On the way in.
 	Malformed     // shorter than an Ethernet header, or its headers lie about their length
+	BadLength     // a stream's next frame has a length that no frame has
 	BadOffload    // its virtio header asks for what the frame is not
 	BadSource     // source MAC is zero or has the group bit
 	OwnSource     // source MAC is one of the segment's own
@@ -54,6 +55,7 @@ const Reasons = int(reasonCount)
 var reasonNames = [Reasons]string{
 	NotDropped:    "none",
 	Malformed:     "malformed",
+	BadLength:     "bad_length",
 	BadOffload:    "bad_offload",
 	BadSource:     "bad_source",
 	OwnSource:     "own_source",

@@ -45,6 +45,24 @@ type Device interface {
 	Close() error
 }
 
+// Linked is a Device whose other end comes and goes while it stays. Frames that are
+// written while nobody is there get PortDown.
+type Linked interface {
+	// Up reports whether somebody is there.
+	Up() bool
+	// Watch sets what is told of every change, and of what else there is to tell
+	// of the other end, by whoever finds out: it must not wait. It is set before
+	// the device is read from.
+	Watch(func(Link))
+}
+
+// Link is what there is to tell of a device's other end.
+type Link struct {
+	Up    bool   // whether somebody is there now
+	What  string // what has happened, for the log
+	Fault bool   // of whoever is, or was, there
+}
+
 // Queue is one queue of a device. Read is called by one worker at a time, Write
 // by any number of them at once. Neither blocks.
 type Queue interface {
