@@ -128,9 +128,11 @@ type StaticEntry struct {
 	Port string
 }
 
-// PortConfig describes a TAP port. Only Name must be set.
+// PortConfig describes a port, a TAP unless it says otherwise. Only Name must be
+// set, or Stream.
 type PortConfig struct {
-	Name     string           // of the TAP; created if it is not there
+	Name     string           // of the TAP, created if it is not there; of a stream, "" = the last element of its path
+	Stream   string           // path of a Unix socket that QEMU connects to (-netdev stream), instead of a TAP
 	NetNS    string           // namespace that the kernel side is moved to; "" = stay
 	Rename   string           // its name there; "" = keep
 	Bridge   string           // Linux bridge that it is enslaved to

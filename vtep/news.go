@@ -17,6 +17,7 @@ const (
 type news struct {
 	strangers chan stranger
 	moves     chan move
+	links     chan linkNews
 	known     map[stranger]bool // strangers that were told of; the maintainer's
 }
 
@@ -34,7 +35,7 @@ type move struct {
 }
 
 func newNews() news {
-	return news{strangers: make(chan stranger, newsLen), moves: make(chan move, newsLen), known: map[stranger]bool{}}
+	return news{strangers: make(chan stranger, newsLen), moves: make(chan move, newsLen), links: make(chan linkNews, newsLen), known: map[stranger]bool{}}
 }
 
 // tellStranger notes a stranger; where everyone is accepted there is none, just
@@ -64,6 +65,8 @@ func (v *VTEP) tellNews() {
 		select {
 		case who := <-v.news.strangers:
 			v.logStranger(who)
+		case n := <-v.news.links:
+			v.tellLink(n)
 		case m := <-v.news.moves:
 			if v.verbose() {
 				v.cfg.Logger.Debug("a MAC has moved", "vni", m.seg.vni, "mac", m.mac, "to", originOf(m.seg, m.seg.view.Load(), m.to).String())

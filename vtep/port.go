@@ -6,11 +6,9 @@ import (
 	"slices"
 	"sync/atomic"
 
-	"github.com/uvtep/uvtep/encap"
 	"github.com/uvtep/uvtep/fdb"
 	"github.com/uvtep/uvtep/internal/frame"
 	"github.com/uvtep/uvtep/internal/tap"
-	"github.com/uvtep/uvtep/internal/underlay"
 )
 
 // Port is a local port of a segment: what frames enter and leave by.
@@ -24,6 +22,7 @@ type Port struct {
 	state   []portState
 	gone    atomic.Bool // the device has vanished
 	told    atomic.Bool // and that was logged
+	link    atomic.Bool // that somebody is at its other end was noted last
 	up      bool        // it came to be attached; under v.mu
 	offload tap.Offload // that the device had when it was last looked at; the maintainer's
 	limits  atomic.Pointer[limits]
@@ -37,12 +36,16 @@ type portState struct {
 	out []*frame.Frame // what the batch at hand sends there
 }
 
-// AttachPort opens a TAP and makes it a port. The error wraps one of
-// internal/tap's, ErrExists, ErrClosed, or ErrNotFound if the segment was removed.
+// AttachPort opens a device and makes it a port. The error wraps one of those of
+// devices (ErrBusy and so on), ErrExists, ErrInvalid, ErrClosed, or ErrNotFound if
+// the segment was removed.
 func (s *Segment) AttachPort(cfg PortConfig) (*Port, error) {
 	s.v.mu.Lock()
 	defer s.v.mu.Unlock()
 	err := s.usable()
+	if err == nil {
+		cfg, err = cfg.withDefaults()
+	}
 	if err == nil && s.port(cfg.Name) != nil {
 		err = fmt.Errorf("segment %v: port %s %w", s.vni, cfg.Name, ErrExists)
 	}
@@ -52,7 +55,7 @@ func (s *Segment) AttachPort(cfg PortConfig) (*Port, error) {
 	case err != nil:
 		return nil, err
 	case cfg.Device == nil:
-		if cfg.Device, err = s.v.cfg.OpenTAP(s.tapConfig(cfg)); err != nil {
+		if cfg.Device, err = s.openDevice(cfg); err != nil {
 			return nil, err
 		}
 	}
@@ -70,6 +73,10 @@ func (s *Segment) AttachPort(cfg PortConfig) (*Port, error) {
 		p.state[i].out = make([]*frame.Frame, 0, frame.BatchLen)
 	}
 	p.offload = p.dev.Offload()
+	if l, ok := p.dev.(tap.Linked); ok {
+		p.link.Store(l.Up())
+		l.Watch(p.noteLink)
+	}
 	vw.ports[id] = p
 	vw.takes |= p.offload.Complete()
 	s.table.SetLimit(fdb.Local(p.id), cfg.MaxMACs)
@@ -82,28 +89,11 @@ func (s *Segment) AttachPort(cfg PortConfig) (*Port, error) {
 		return nil, errors.Join(err, s.detach(p))
 	}
 	p.up = true
-	s.tell(Event{Kind: EventPortUp, Port: cfg.Name})
-	s.v.cfg.Logger.Debug("port is up", "vni", s.vni, "port", cfg.Name, "queues", len(p.queues), "offload", p.offload.Names())
-	return p, nil
-}
-
-// TAPConfig is what AttachPort opens the port's device with.
-func (s *Segment) TAPConfig(cfg PortConfig) TAPConfig {
-	s.v.mu.Lock()
-	defer s.v.mu.Unlock()
-	return s.tapConfig(cfg)
-}
-
-func (s *Segment) tapConfig(cfg PortConfig) tap.Config {
-	return tap.Config{
-		Name: cfg.Name, NetNS: cfg.NetNS, Rename: cfg.Rename, MAC: cfg.MAC, Bridge: cfg.Bridge, MTU: s.cfg.MTU, Queues: s.v.cfg.Workers,
-		Offload: s.v.cfg.offload().ofTAPs(), MaxSegments: maxSegments(s.cfg.MTU),
+	if p.linkUp() { // else it is told of when somebody comes
+		s.tell(Event{Kind: EventPortUp, Port: cfg.Name})
 	}
-}
-
-// maxSegments is how many segments of a super-frame make one train.
-func maxSegments(mtu int) int {
-	return max(1, min(underlay.MaxTrain, underlay.MaxTrainLen/(mtu+frame.EthernetLen+encap.HeaderLen)))
+	s.v.cfg.Logger.Debug("port is attached", "vni", s.vni, "port", cfg.Name, "queues", len(p.queues), "offload", p.offload.Names())
+	return p, nil
 }
 
 // listen gives each queue to a worker. Where there is one for each, they go by
@@ -141,7 +131,7 @@ func (s *Segment) DetachPort(name string) error {
 // worker can hold the port and nothing in the table points to it.
 func (s *Segment) detach(p *Port) error {
 	p.gone.Store(true)
-	if !p.told.Swap(true) && p.up {
+	if !p.told.Swap(true) && p.up && p.linkUp() {
 		s.tell(Event{Kind: EventPortDown, Port: p.cfg.Name})
 	}
 	for _, src := range p.sources {
@@ -207,8 +197,9 @@ func (s *Segment) port(name string) *Port {
 type PortStats struct {
 	ID       uint32
 	Name     string
-	Kind     string // tap
+	Kind     string // tap, stream
 	State    string // up, down
+	Vanished bool   // its device is gone for good: it is down until another one is attached
 	Queues   int
 	Isolated bool
 	MaxMACs  int
@@ -235,9 +226,9 @@ func (s *Segment) Ports() []PortStats {
 // Stats describes the port as it is now.
 func (p *Port) Stats() PortStats {
 	l := p.limits.Load()
-	st := PortStats{ID: p.id, Name: p.cfg.Name, Kind: "tap", State: "up", Queues: len(p.queues), Isolated: p.cfg.Isolated, MaxMACs: l.macs, Offload: p.dev.Offload().Names(),
+	st := PortStats{ID: p.id, Name: p.cfg.Name, Kind: p.cfg.kind(), State: "up", Vanished: p.gone.Load(), Queues: len(p.queues), Isolated: p.cfg.Isolated, MaxMACs: l.macs, Offload: p.dev.Offload().Names(),
 		MaxLeases: l.leases, DHCPRate: l.rate, DHCPCheckMAC: l.checkMAC}
-	if p.gone.Load() {
+	if st.Vanished || !p.linkUp() {
 		st.State = "down"
 	}
 	for i := range p.state {

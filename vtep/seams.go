@@ -2,6 +2,7 @@ package vtep
 
 import (
 	"github.com/uvtep/uvtep/internal/frame"
+	"github.com/uvtep/uvtep/internal/stream"
 	"github.com/uvtep/uvtep/internal/tap"
 	"github.com/uvtep/uvtep/internal/underlay"
 )
@@ -19,6 +20,8 @@ type (
 	Device        = tap.Device
 	DeviceQueue   = tap.Queue
 	DeviceOffload = tap.Offload
+	LinkedDevice  = tap.Linked
+	DeviceLink    = tap.Link
 	TAPConfig     = tap.Config
 	TAPOpener     = tap.Opener
 )
@@ -78,6 +81,14 @@ var (
 	ErrTAPPermission = tap.ErrPermission
 	ErrNoNetNS       = tap.ErrNoNetNS
 	ErrNoBridge      = tap.ErrNoBridge
+)
+
+// Errors of AttachPort for a stream.
+var (
+	ErrSocketInUse      = stream.ErrInUse
+	ErrNotSocket        = stream.ErrNotSocket
+	ErrNoDirectory      = stream.ErrNoDirectory
+	ErrSocketPermission = stream.ErrPermission
 )
 
 // Errors of New and of joining a group.
