@@ -1,6 +1,9 @@
 package main
 
 import (
+	"cmp"
+	"path"
+
 	"github.com/spf13/cobra"
 
 	"github.com/uvtep/uvtep/internal/control"
@@ -15,7 +18,7 @@ func portCommand() *cobra.Command {
 
 func portAddCommand(client func() *control.Client) *cobra.Command {
 	c := &cobra.Command{
-		Use: "add --vni N --tap NAME", Short: "Add a port", Args: noArgs,
+		Use: "add --vni N (--tap NAME | --stream PATH)", Short: "Add a port", Args: noArgs,
 		Long: "Add a port. It stays until it is removed or the daemon stops: to keep it, list it in the configuration too.",
 	}
 	var p control.NewPort
@@ -23,6 +26,7 @@ func portAddCommand(client func() *control.Client) *cobra.Command {
 	mac := macFlag(c.Flags(), "hardware address of the kernel side")
 	f := c.Flags()
 	f.StringVar(&p.TAP, "tap", "", "TAP device; created if it is not there. Also the port's name")
+	f.StringVar(&p.Stream, "stream", "", "socket that QEMU connects to (-netdev stream). The last element of its path is the port's name")
 	f.StringVar(&p.NetNS, "netns", "", "network namespace, name or path, that its kernel side is moved to")
 	f.StringVar(&p.Rename, "rename", "", "what its kernel side is called there")
 	f.StringVar(&p.Bridge, "bridge", "", "Linux bridge that its kernel side is enslaved to")
@@ -31,8 +35,11 @@ func portAddCommand(client func() *control.Client) *cobra.Command {
 	f.IntVar(&p.MaxLeases, "max-leases", 0, "limit of its clients' DHCP leases (default: none)")
 	f.IntVar(&p.DHCPRate, "dhcp-rate", 0, "limit of DHCP messages a second (default: none)")
 	f.BoolVar(&p.DHCPCheckMAC, "dhcp-check-mac", false, "serve only DHCP clients that are the source of their frame")
-	require(c, "vni", "tap")
+	require(c, "vni")
 	c.RunE = func(c *cobra.Command, _ []string) error {
+		if err := exactlyOne(c, "tap", "stream"); err != nil {
+			return err
+		}
 		if c.Flags().Changed("mac") {
 			p.MAC = mac
 		}
@@ -43,12 +50,18 @@ func portAddCommand(client func() *control.Client) *cobra.Command {
 
 func portDelCommand(client func() *control.Client) *cobra.Command {
 	c := &cobra.Command{
-		Use: "del --vni N --tap NAME", Short: "Remove a port", Args: noArgs,
+		Use: "del --vni N (--tap NAME | --stream PATH)", Short: "Remove a port", Args: noArgs,
 		Long: "Remove a port. One that the configuration lists comes back with the next reload.",
 	}
 	vni := vniFlag(c.Flags(), "segment")
 	tap := c.Flags().String("tap", "", "the port's name: its TAP device")
-	require(c, "vni", "tap")
-	c.RunE = func(c *cobra.Command, _ []string) error { return client().DeletePort(c.Context(), *vni, *tap) }
+	stream := c.Flags().String("stream", "", "path of its socket, or the last element of it")
+	require(c, "vni")
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		if err := exactlyOne(c, "tap", "stream"); err != nil {
+			return err
+		}
+		return client().DeletePort(c.Context(), *vni, cmp.Or(*tap, path.Base(*stream)))
+	}
 	return c
 }

@@ -120,7 +120,7 @@ FILE:1:38: underlay.mtu: unknown key
 FILE:2:1: workrs: unknown key; did you mean workers?
 FILE:4:10: segments[0].vni: 16777216 is outside 1..16777215
 FILE:5:5: segments[0].suppress: this version of uvtep cannot do that yet; leave the key out
-FILE:6:32: segments[0].ports[1].tap: tap0 is also the TAP of segments[0].ports[0].tap (line 6)
+FILE:6:32: segments[0].ports[1].tap: tap0 is also the name of segments[0].ports[0].tap (line 6)
 FILE:8:47: segments[1].dhcp.gateway: 10.0.0.1 is outside 192.168.100.0/24
 FILE:9:12: segments[1].dhcp6.subnet: is missing: the addresses to serve are needed, such as 2001:db8:100::/64
 FILE:10:1: trunks: this version of uvtep cannot do that yet; leave the key out

@@ -102,16 +102,11 @@ func (o *owners) id(p path, v hexText, words string, lo, hi int) []byte {
 	return id
 }
 
-func (o *owners) port(p path, v ifnameText) string {
-	name, ok := o.s.ifname(p, v)
-	if !ok {
-		return ""
+func (o *owners) port(p path, v portNameText) string {
+	name := o.s.portName(p, v, o.ports)
+	if name != "" {
+		o.claim(p, name, name)
 	}
-	if !hasPort(o.ports, name) {
-		o.s.fault(p, "the segment has no port with tap: %s", name)
-		return ""
-	}
-	o.claim(p, name, name)
 	return name
 }
 

@@ -125,15 +125,14 @@ func (s *source) port(p path, raw *rawPort) Port {
 		DHCPRate:     int(s.integer(p.key("dhcp_rate"), raw.DHCPRate, 0, 1_000_000, 0)),
 		DHCPCheckMAC: raw.DHCPCheckMAC,
 	}
-	s.missing(p.key("tap"), "the port's TAP device is needed")
-	port.TAP, _ = s.ifname(p.key("tap"), raw.TAP)
+	s.portDevice(p, raw, &port)
 	port.Rename, _ = s.ifname(p.key("rename"), raw.Rename)
 	port.MAC, _ = s.mac(p.key("mac"), raw.MAC)
 	port.Bridge, _ = s.ifname(p.key("bridge"), raw.Bridge)
 	if n := port.NetNS; n == "." || n == ".." || strings.Contains(n, "/") && !strings.HasPrefix(n, "/") {
 		s.fault(p.key("netns"), "%q is neither the name of a namespace nor an absolute path", n)
 	}
-	if port.Bridge != "" && port.Bridge == finalName(port) {
+	if port.TAP != "" && port.Bridge == finalName(port) {
 		s.fault(p.key("bridge"), "%s is the port's own name", port.Bridge)
 	}
 	return port
@@ -159,21 +158,9 @@ func (s *source) static(p path, raw *rawStatic, ports []Port, u *Underlay) Stati
 	case dst:
 		e.Dst, _ = s.remote(p.key("dst"), raw.Dst, u)
 	case port:
-		e.Port, _ = s.ifname(p.key("port"), raw.Port)
-		if e.Port != "" && !hasPort(ports, e.Port) {
-			s.fault(p.key("port"), "the segment has no port with tap: %s", e.Port)
-		}
+		e.Port = s.portName(p.key("port"), raw.Port, ports)
 	default:
 		s.fault(p, "says not where the address is: dst or port is needed")
 	}
 	return e
-}
-
-func hasPort(ports []Port, tap string) bool {
-	for i := range ports {
-		if ports[i].TAP == tap {
-			return true
-		}
-	}
-	return false
 }

@@ -99,12 +99,14 @@ type Segment struct {
 type StaticEntry struct {
 	MAC  net.HardwareAddr
 	Dst  netip.Addr
-	Port string // the TAP of one of the segment's ports
+	Port string // the name of one of the segment's ports
 }
 
-// Port is a TAP device and where its kernel side belongs.
+// Port is where guests are attached: exactly one of TAP and Stream is set. Its
+// Name differs from all others.
 type Port struct {
-	TAP      string // also the port's name; differs from all others
+	TAP      string // with where its kernel side belongs
+	Stream   string // path of a socket
 	NetNS    string // name or path; "" = it stays
 	Rename   string
 	MAC      net.HardwareAddr

@@ -44,7 +44,7 @@ func (s *source) withinSegment(p path, seg *Segment) {
 // acrossSegments checks what must differ in the whole configuration.
 func (s *source) acrossSegments(segments []Segment) {
 	type named struct{ netns, name string }
-	vnis, names, taps, finals := registry[uint32]{}, registry[string]{}, registry[string]{}, registry[named]{}
+	vnis, names, ports, finals := registry[uint32]{}, registry[string]{}, registry[string]{}, registry[named]{}
 	for i := range segments {
 		seg, p := &segments[i], path("segments").index(i)
 		if seg.VNI != 0 {
@@ -56,11 +56,14 @@ func (s *source) acrossSegments(segments []Segment) {
 		}
 		for j, port := range seg.Ports {
 			at := p.key("ports").index(j)
-			if port.TAP == "" {
+			if port.Name() == "" {
 				continue
 			}
-			if first, taken := taps.claim(port.TAP, at.key("tap")); taken {
-				s.fault(at.key("tap"), "%s is also the TAP of %s", port.TAP, s.other(first))
+			if first, taken := ports.claim(port.Name(), at.key(port.Key())); taken {
+				s.fault(at.key(port.Key()), "%s is also the name of %s", port.Name(), s.other(first))
+				continue
+			}
+			if port.TAP == "" {
 				continue
 			}
 			key := "tap"

@@ -181,7 +181,6 @@ func (s *source) mapping(n ast.Node, v reflect.Value, p path) {
 var planned = map[reflect.Type][]string{
 	reflect.TypeFor[rawConfig]():  {"trunks"},
 	reflect.TypeFor[rawSegment](): {"suppress"},
-	reflect.TypeFor[rawPort]():    {"stream"},
 }
 
 // unknown says what is wrong with a key that a struct does not have.

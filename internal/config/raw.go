@@ -71,13 +71,14 @@ type rawSegment struct {
 }
 
 type rawStatic struct {
-	MAC  macText    `yaml:"mac" jsonschema:"required" jsonschema_description:"The guest's unicast hardware address."`
-	Dst  addrText   `yaml:"dst" jsonschema_description:"The VTEP that it is behind; either this or port."`
-	Port ifnameText `yaml:"port" jsonschema_description:"The tap: name of the port that it is behind; either this or dst."`
+	MAC  macText      `yaml:"mac" jsonschema:"required" jsonschema_description:"The guest's unicast hardware address."`
+	Dst  addrText     `yaml:"dst" jsonschema_description:"The VTEP that it is behind; either this or port."`
+	Port portNameText `yaml:"port" jsonschema_description:"The name of the port that it is behind; either this or dst."`
 }
 
 type rawPort struct {
-	TAP      ifnameText `yaml:"tap" jsonschema:"required" jsonschema_description:"TAP device; created if it is not there. Also the port's name."`
+	TAP      ifnameText `yaml:"tap" jsonschema_description:"TAP device; created if it is not there. Also the port's name. Either this or stream."`
+	Stream   string     `yaml:"stream" jsonschema:"pattern=^/,maxLength=107" jsonschema_description:"Absolute path of a Unix socket that QEMU connects to (-netdev stream): a virtual machine without TAP or privileges. Its last element is the port's name. Has no netns, rename, mac and bridge."`
 	NetNS    string     `yaml:"netns" jsonschema:"minLength=1" jsonschema_description:"Network namespace, a name or a path, that the kernel side is moved to. Without it, it stays."`
 	Rename   ifnameText `yaml:"rename" jsonschema_description:"What the kernel side is called there."`
 	MAC      macText    `yaml:"mac" jsonschema_description:"Hardware address of the kernel side."`

@@ -60,14 +60,14 @@ func (o rawOption) written() (int64, optionText) {
 }
 
 type rawHost struct {
-	MAC        macText     `yaml:"mac" jsonschema_description:"Whose it is, by hardware address; one of mac, client_id and port, or hostname alone."`
-	ClientID   hexText     `yaml:"client_id" jsonschema_description:"Whose it is, by option 61, its type byte included."`
-	Port       ifnameText  `yaml:"port" jsonschema_description:"Whose it is, by the tap: name of the segment's port that it is behind."`
-	IP         ipv4Text    `yaml:"ip" jsonschema:"required" jsonschema_description:"The address that is kept for it."`
-	Hostname   domainText  `yaml:"hostname" jsonschema_description:"Option 12. Without mac, client_id and port: whose it is, by the name that the client gives."`
-	NextServer ipv4Text    `yaml:"next_server" jsonschema_description:"Where this host fetches its boot file from (siaddr, and option 66 where options do not have it)."`
-	BootFile   string      `yaml:"boot_file" jsonschema:"minLength=1,maxLength=1020" jsonschema_description:"What this host boots (the file field, and option 67 where options do not have it)."`
-	Options    []rawOption `yaml:"options" jsonschema_description:"Options for this host; they win over all others."`
+	MAC        macText      `yaml:"mac" jsonschema_description:"Whose it is, by hardware address; one of mac, client_id and port, or hostname alone."`
+	ClientID   hexText      `yaml:"client_id" jsonschema_description:"Whose it is, by option 61, its type byte included."`
+	Port       portNameText `yaml:"port" jsonschema_description:"Whose it is, by the name of the segment's port that it is behind."`
+	IP         ipv4Text     `yaml:"ip" jsonschema:"required" jsonschema_description:"The address that is kept for it."`
+	Hostname   domainText   `yaml:"hostname" jsonschema_description:"Option 12. Without mac, client_id and port: whose it is, by the name that the client gives."`
+	NextServer ipv4Text     `yaml:"next_server" jsonschema_description:"Where this host fetches its boot file from (siaddr, and option 66 where options do not have it)."`
+	BootFile   string       `yaml:"boot_file" jsonschema:"minLength=1,maxLength=1020" jsonschema_description:"What this host boots (the file field, and option 67 where options do not have it)."`
+	Options    []rawOption  `yaml:"options" jsonschema_description:"Options for this host; they win over all others."`
 }
 
 type rawRelay struct {

@@ -41,7 +41,7 @@ type rawDelegation struct {
 type rawHost6 struct {
 	MAC      macText      `yaml:"mac" jsonschema_description:"Whose it is, by hardware address: of its frames, of a relay's option 79 or within its DUID; one of mac, duid and port."`
 	DUID     hexText      `yaml:"duid" jsonschema_description:"Whose it is, by the DUID of option 1."`
-	Port     ifnameText   `yaml:"port" jsonschema_description:"Whose it is, by the tap: name of the segment's port that it is behind."`
+	Port     portNameText `yaml:"port" jsonschema_description:"Whose it is, by the name of the segment's port that it is behind."`
 	IP       ipv6Text     `yaml:"ip" jsonschema_description:"The address that is kept for it."`
 	Prefix   prefix6Text  `yaml:"prefix" jsonschema_description:"The prefix that is kept for it, to be delegated."`
 	Hostname domainText   `yaml:"hostname" jsonschema_description:"What it is called."`

@@ -16,6 +16,7 @@ type (
 	macText       string
 	ifnameText    string
 	nameText      string
+	portNameText  string // of one of the segment's ports
 	domainText    string
 	hexText       string
 	durationText  string
@@ -87,10 +88,11 @@ func (portRangeText) JSONSchema() *jsonschema.Schema { return pattern(`^[0-9]{1,
 func (macText) JSONSchema() *jsonschema.Schema {
 	return pattern(`^[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){5}$`)
 }
-func (ifnameText) JSONSchema() *jsonschema.Schema { return pattern(`^[!-$&-.0-9;-~]{1,15}$`) }
-func (nameText) JSONSchema() *jsonschema.Schema   { return pattern(namePattern) }
-func (domainText) JSONSchema() *jsonschema.Schema { return pattern(domainPattern) }
-func (hexText) JSONSchema() *jsonschema.Schema    { return pattern(hexPattern) }
+func (ifnameText) JSONSchema() *jsonschema.Schema   { return pattern(`^[!-$&-.0-9;-~]{1,15}$`) }
+func (nameText) JSONSchema() *jsonschema.Schema     { return pattern(namePattern) }
+func (portNameText) JSONSchema() *jsonschema.Schema { return pattern(`^[!-.0-~]{1,63}$`) }
+func (domainText) JSONSchema() *jsonschema.Schema   { return pattern(domainPattern) }
+func (hexText) JSONSchema() *jsonschema.Schema      { return pattern(hexPattern) }
 func (durationText) JSONSchema() *jsonschema.Schema {
 	return pattern(durationPattern)
 }
@@ -154,6 +156,9 @@ func (rawHost) JSONSchemaExtend(s *jsonschema.Schema) {
 
 // JSONSchemaExtend says that a reservation has exactly one owner.
 func (rawHost6) JSONSchemaExtend(s *jsonschema.Schema) { s.OneOf = oneRequired("mac", "duid", "port") }
+
+// JSONSchemaExtend says that a port is exactly one thing.
+func (rawPort) JSONSchemaExtend(s *jsonschema.Schema) { s.OneOf = oneRequired(kinds[:]...) }
 
 // JSONSchemaExtend says that a static entry has exactly one place.
 func (rawStatic) JSONSchemaExtend(s *jsonschema.Schema) { s.OneOf = oneRequired("dst", "port") }

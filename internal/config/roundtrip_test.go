@@ -105,6 +105,9 @@ func (g generator) segment(i int, addr func(int) string, any, v6 bool) string {
 			"isolated: "+g.one("true", "false"), "max_macs: "+g.one("0", "5"), "max_leases: "+g.one("0", "7"),
 			"dhcp_rate: "+g.one("0", "100"), "dhcp_check_mac: "+g.one("true", "false")))
 	}
+	if g.IntN(2) == 0 {
+		list = append(list, g.some(fmt.Sprintf("!stream: /run/vm%d.sock", i), "isolated: true", "max_macs: 5"))
+	}
 	fdb := g.list(3, func(j int) string {
 		return fmt.Sprintf(`{mac: "02:00:00:02:%02x:%02x", %s}`, i, j, g.one("dst: "+addr(9), fmt.Sprintf("port: tap%d-0", i)))
 	})

@@ -80,7 +80,7 @@ func rawSegmentOf(s *Segment) rawSegment {
 	}
 	for _, e := range s.FDB {
 		raw.FDB = append(raw.FDB, rawStatic{
-			MAC: macText(e.MAC.String()), Dst: addrText(validString(e.Dst)), Port: ifnameText(e.Port),
+			MAC: macText(e.MAC.String()), Dst: addrText(validString(e.Dst)), Port: portNameText(e.Port),
 		})
 	}
 	for _, p := range s.Ports {
@@ -100,7 +100,7 @@ func rawSegmentOf(s *Segment) rawSegment {
 
 func rawPortOf(p Port) rawPort {
 	return rawPort{
-		TAP: ifnameText(p.TAP), NetNS: p.NetNS, Rename: ifnameText(p.Rename), MAC: macText(p.MAC.String()),
+		TAP: ifnameText(p.TAP), Stream: p.Stream, NetNS: p.NetNS, Rename: ifnameText(p.Rename), MAC: macText(p.MAC.String()),
 		Bridge: ifnameText(p.Bridge), Isolated: p.Isolated, MaxMACs: int64(p.MaxMACs),
 		MaxLeases: int64(p.MaxLeases), DHCPRate: int64(p.DHCPRate), DHCPCheckMAC: p.DHCPCheckMAC,
 	}
@@ -147,7 +147,7 @@ func rawDHCPOf(d *DHCP) *rawDHCP {
 	raw.Routes = rawRoutesOf(d.Routes)
 	for _, h := range d.Hosts {
 		raw.Hosts = append(raw.Hosts, rawHost{
-			MAC: macText(h.MAC.String()), ClientID: hexText(hex.EncodeToString(h.ClientID)), Port: ifnameText(h.Port),
+			MAC: macText(h.MAC.String()), ClientID: hexText(hex.EncodeToString(h.ClientID)), Port: portNameText(h.Port),
 			IP: ipv4Text(h.IP.String()), Hostname: domainText(h.Hostname), Options: rawOptionsOf(h.Options),
 			NextServer: ipv4Text(validString(h.NextServer)), BootFile: h.BootFile,
 		})

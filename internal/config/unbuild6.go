@@ -37,7 +37,7 @@ func rawDHCP6Of(d *DHCP6) *rawDHCP6 {
 	}
 	for _, h := range d.Hosts {
 		raw.Hosts = append(raw.Hosts, rawHost6{
-			MAC: macText(h.MAC.String()), DUID: hexText(hex.EncodeToString(h.DUID)), Port: ifnameText(h.Port),
+			MAC: macText(h.MAC.String()), DUID: hexText(hex.EncodeToString(h.DUID)), Port: portNameText(h.Port),
 			IP: ipv6Text(validString(h.IP)), Prefix: prefix6Text(validString(h.Prefix)),
 			Hostname: domainText(h.Hostname), Options: rawOptions6Of(h.Options),
 		})

@@ -34,8 +34,8 @@ type Segment struct {
 type Port struct {
 	VNI       encap.VNI `json:"vni"`
 	Name      string    `json:"name"`
-	Kind      string    `json:"kind" doc:"tap"`
-	State     string    `json:"state" doc:"up; down: its device has vanished"`
+	Kind      string    `json:"kind" doc:"tap; stream: a socket that QEMU connects to"`
+	State     string    `json:"state" doc:"up; down: its device has vanished, or no machine is connected to its socket"`
 	Queues    int       `json:"queues"`
 	Offload   []string  `json:"offload" nullable:"false" doc:"offloads in use"`
 	Isolated  bool      `json:"isolated"`
@@ -158,7 +158,8 @@ type Reserved struct {
 // NewPort is a port that is to be added. Its keys are those of a port in the
 // configuration.
 type NewPort struct {
-	TAP      string   `json:"tap" minLength:"1" doc:"TAP device; created if it is not there. Also the port's name"`
+	TAP      string   `json:"tap,omitempty" doc:"TAP device; created if it is not there. Also the port's name. This or stream"`
+	Stream   string   `json:"stream,omitempty" doc:"absolute path of a Unix socket that QEMU connects to (-netdev stream). Its last element is the port's name"`
 	NetNS    string   `json:"netns,omitempty" doc:"network namespace, a name or a path, that the kernel side is moved to"`
 	Rename   string   `json:"rename,omitempty" doc:"what the kernel side is called there"`
 	MAC      *fdb.MAC `json:"mac,omitempty" doc:"hardware address of the kernel side"`

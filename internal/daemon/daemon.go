@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -84,7 +85,7 @@ func Run(ctx context.Context, o Options) error {
 // start makes everything, or what there is of it once ctx is cancelled; close
 // takes that down.
 func (d *server) start(ctx context.Context) error {
-	if d.opts.OpenTAP == nil {
+	if d.opts.OpenTAP == nil && slices.ContainsFunc(d.cfg.Segments, hasTAP) {
 		if err := checkRights(); err != nil {
 			return err
 		}

@@ -25,7 +25,7 @@ type placed struct {
 // the daemon stops. A configuration that comes to list a port of that name takes
 // it over.
 func (d *server) AddPort(vni encap.VNI, n control.NewPort) error {
-	p := config.Port{TAP: n.TAP, NetNS: n.NetNS, Rename: n.Rename, Bridge: n.Bridge, Isolated: n.Isolated, MaxMACs: n.MaxMACs,
+	p := config.Port{TAP: n.TAP, Stream: n.Stream, NetNS: n.NetNS, Rename: n.Rename, Bridge: n.Bridge, Isolated: n.Isolated, MaxMACs: n.MaxMACs,
 		MaxLeases: n.MaxLeases, DHCPRate: n.DHCPRate, DHCPCheckMAC: n.DHCPCheckMAC}
 	if n.MAC != nil {
 		b := n.MAC.Bytes()
@@ -33,7 +33,7 @@ func (d *server) AddPort(vni encap.VNI, n control.NewPort) error {
 	}
 	var faults config.Faults
 	if err := p.Check(); errors.As(err, &faults) {
-		return control.Errorf(control.ErrInvalid, "%s: %s", faults[0].Path, faults[0].Msg)
+		return control.Errorf(control.ErrInvalid, "%s: %s", cmp.Or(faults[0].Path, "the port"), faults[0].Msg)
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -41,8 +41,8 @@ func (d *server) AddPort(vni encap.VNI, n control.NewPort) error {
 		return errStopping
 	}
 	for _, s := range d.vtep.Segments() {
-		if i := slices.IndexFunc(s.Ports(), func(q vtep.PortStats) bool { return q.Name == p.TAP }); i >= 0 {
-			return control.Errorf(control.ErrConflict, "segment %v has a port %s already; choose another name", s.VNI(), p.TAP)
+		if i := slices.IndexFunc(s.Ports(), func(q vtep.PortStats) bool { return q.Name == p.Name() }); i >= 0 {
+			return control.Errorf(control.ErrConflict, "segment %v has a port %s already; choose another name", s.VNI(), p.Name())
 		}
 	}
 	seg, err := d.segment(vni)
@@ -53,11 +53,11 @@ func (d *server) AddPort(vni encap.VNI, n control.NewPort) error {
 		return kind(err, "ports")
 	}
 	// One that the configuration lists, and that was taken away, is back.
-	i := slices.IndexFunc(d.added, func(q placed) bool { return q.port.TAP == p.TAP })
+	i := slices.IndexFunc(d.added, func(q placed) bool { return q.port.Name() == p.Name() })
 	if i >= 0 {
 		d.added = slices.Delete(d.added, i, i+1)
 	}
-	if now := (placed{uint32(vni), p}); !reflect.DeepEqual(d.listed()[p.TAP], now) {
+	if now := (placed{uint32(vni), p}); !reflect.DeepEqual(d.listed()[p.Name()], now) {
 		d.added = append(d.added, now)
 	}
 	return nil
@@ -79,8 +79,13 @@ func (d *server) DeletePort(vni encap.VNI, name string) error {
 	if errors.Is(err, vtep.ErrNotFound) {
 		return control.Errorf(control.ErrNotFound, "segment %v has no port %s; see uvtep show ports", vni, name)
 	}
-	d.added = slices.DeleteFunc(d.added, func(q placed) bool { return q.vni == uint32(vni) && q.port.TAP == name })
+	d.added = slices.DeleteFunc(d.added, func(q placed) bool { return q.vni == uint32(vni) && q.port.Name() == name })
 	return err
+}
+
+// hasTAP reports whether a segment has a port that is a TAP.
+func hasTAP(s config.Segment) bool {
+	return slices.ContainsFunc(s.Ports, func(p config.Port) bool { return p.TAP != "" })
 }
 
 // listed are the ports of the configuration, by name.
@@ -90,7 +95,7 @@ func portsOf(c *config.Config) map[string]placed {
 	all := map[string]placed{}
 	for _, s := range c.Segments {
 		for _, p := range s.Ports {
-			all[p.TAP] = placed{s.VNI, p}
+			all[p.Name()] = placed{s.VNI, p}
 		}
 	}
 	return all
@@ -106,7 +111,7 @@ func (q placed) limitless() placed {
 // after.
 func limitChanges(have, want map[string]placed) (was, now []placed) {
 	for _, q := range inOrder(have) {
-		if n, ok := want[q.port.TAP]; ok && !reflect.DeepEqual(q, n) && reflect.DeepEqual(q.limitless(), n.limitless()) {
+		if n, ok := want[q.port.Name()]; ok && !reflect.DeepEqual(q, n) && reflect.DeepEqual(q.limitless(), n.limitless()) {
 			was, now = append(was, q), append(now, n)
 		}
 	}
@@ -136,10 +141,10 @@ func (d *server) portChanges(next *config.Config) (have, want map[string]placed,
 		segments[s.VNI] = true
 	}
 	for _, q := range d.added {
-		have[q.port.TAP] = q
-		if _, claimed := want[q.port.TAP]; !claimed && segments[q.vni] {
+		have[q.port.Name()] = q
+		if _, claimed := want[q.port.Name()]; !claimed && segments[q.vni] {
 			stay = append(stay, q)
-			want[q.port.TAP] = q
+			want[q.port.Name()] = q
 		}
 	}
 	return have, want, stay
@@ -148,7 +153,7 @@ func (d *server) portChanges(next *config.Config) (have, want map[string]placed,
 // missingIn are the ports of a that b does not have just so, limits aside.
 func missingIn(a, b map[string]placed) []placed {
 	return slices.DeleteFunc(inOrder(a), func(q placed) bool {
-		o, ok := b[q.port.TAP]
+		o, ok := b[q.port.Name()]
 		return ok && reflect.DeepEqual(o.limitless(), q.limitless())
 	})
 }
@@ -156,7 +161,7 @@ func missingIn(a, b map[string]placed) []placed {
 // inOrder are ports by segment and name.
 func inOrder(all map[string]placed) []placed {
 	return slices.SortedFunc(maps.Values(all), func(a, b placed) int {
-		return cmp.Or(cmp.Compare(a.vni, b.vni), cmp.Compare(a.port.TAP, b.port.TAP))
+		return cmp.Or(cmp.Compare(a.vni, b.vni), cmp.Compare(a.port.Name(), b.port.Name()))
 	})
 }
 
@@ -168,7 +173,7 @@ func (d *server) attach(t *transaction, q placed) error {
 	if _, err := seg.AttachPort(portConfig(q.port)); err != nil {
 		return err
 	}
-	t.did(func() error { return seg.DetachPort(q.port.TAP) })
+	t.did(func() error { return seg.DetachPort(q.port.Name()) })
 	return nil
 }
 
@@ -179,7 +184,7 @@ func (d *server) detach(t *transaction, q placed) error {
 	if err != nil {
 		return err
 	}
-	err = seg.DetachPort(q.port.TAP)
+	err = seg.DetachPort(q.port.Name())
 	if errors.Is(err, vtep.ErrNotFound) {
 		return nil
 	}
@@ -190,30 +195,30 @@ func (d *server) detach(t *transaction, q placed) error {
 	return err
 }
 
-// reopen opens the devices of ports that are down, and attaches those that
+// reopen opens the devices of ports whose own has vanished, and attaches those that
 // should be there and are not. One that cannot be opened stays as it is: its
 // namespace may come back later.
 func (d *server) reopen() []string {
 	should := d.listed()
 	for _, q := range d.added {
-		should[q.port.TAP] = q
+		should[q.port.Name()] = q
 	}
-	up := map[string]bool{}
+	there := map[string]bool{}
 	for _, s := range d.vtep.Segments() {
 		for _, p := range s.Ports() {
-			up[p.Name] = p.State == stateUp
+			there[p.Name] = !p.Vanished
 		}
 	}
 	var done []string
 	for _, q := range inOrder(should) {
-		if up[q.port.TAP] {
+		if there[q.port.Name()] {
 			continue
 		}
 		if err := d.reopenPort(q); err != nil {
-			d.log.Warn("a port stays down", "vni", q.vni, "port", q.port.TAP, "err", oneLine(err))
+			d.log.Warn("a port stays down", "vni", q.vni, "port", q.port.Name(), "err", oneLine(err))
 			continue
 		}
-		done = append(done, fmt.Sprintf("segment %d: port %s opened again", q.vni, q.port.TAP))
+		done = append(done, fmt.Sprintf("segment %d: port %s opened again", q.vni, q.port.Name()))
 	}
 	return done
 }
@@ -225,11 +230,11 @@ func (d *server) reopenPort(q placed) error {
 		return err
 	}
 	pc := portConfig(q.port)
-	if pc.Device, err = d.opts.tapOpener()(seg.TAPConfig(pc)); err != nil {
+	if pc.Device, err = seg.OpenDevice(pc); err != nil {
 		return err
 	}
-	if err := seg.DetachPort(q.port.TAP); err != nil {
-		d.log.Debug("the vanished device of a port", "port", q.port.TAP, "err", err)
+	if err := seg.DetachPort(q.port.Name()); err != nil {
+		d.log.Debug("the vanished device of a port", "port", q.port.Name(), "err", err)
 	}
 	_, err = seg.AttachPort(pc)
 	return err
