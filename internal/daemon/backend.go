@@ -12,9 +12,6 @@ import (
 	"github.com/uvtep/uvtep/vtep"
 )
 
-// stateUp is a port whose device is there.
-const stateUp = "up"
-
 // segment finds a segment, or says that there is none.
 func (d *server) segment(vni encap.VNI) (*vtep.Segment, error) {
 	s, ok := d.vtep.Segment(vni)
