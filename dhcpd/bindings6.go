@@ -1,10 +1,8 @@
 package dhcpd
 
 import (
-	"fmt"
 	"net/netip"
 	"time"
-	"unique"
 
 	"github.com/insomniacslk/dhcp/dhcpv6"
 )
@@ -12,23 +10,18 @@ import (
 // current says that a binding is still the address's.
 func (s *Server6) current(b *binding6) bool { return s.all[b.prefix] == b }
 
-// expire ends what has run out.
-func (s *Server6) expire(now time.Duration) {
-	for len(s.expiry) > 0 && s.expiry[0].expires <= now {
-		b := s.expiry[0]
-		s.expiry.remove(b)
-		switch b.state {
-		case StateOffered:
-			s.lapse(b)
-		case StateBound:
-			s.event(EventExpired, b, "")
-			b.state = StateFree
-			s.settle(b)
-		case StateDeclined:
-			s.discard(b)
-		}
+// runOut ends a lease or an offer, or the time for which an address is left alone.
+func (s *Server6) runOut(b *binding6) {
+	switch b.state {
+	case StateOffered:
+		s.lapse(b)
+	case StateBound:
+		s.event(EventExpired, b, "")
+		s.tally.become(b, StateFree)
+		s.settle(b)
+	case StateDeclined:
+		s.discard(b)
 	}
-	s.arm()
 }
 
 // lapse ends an offer. Its client is still remembered if it once had the lease.
@@ -38,43 +31,16 @@ func (s *Server6) lapse(b *binding6) {
 		delete(s.offers, b.key)
 	}
 	if s.clients[b.key] == b {
-		b.state = StateFree
+		s.tally.become(b, StateFree)
 		s.settle(b)
 		return
 	}
 	s.forget(b)
 }
 
-// arm sets the timer to the next expiry, as Server.arm does.
-func (s *Server6) arm() {
-	if len(s.expiry) == 0 || s.closed || s.wakes != 0 && s.wakes <= s.expiry[0].expires {
-		return
-	}
-	wait := max(s.expiry[0].expires-s.svc.elapsed(), minSweep)
-	s.wakes = s.expiry[0].expires
-	if s.timer == nil {
-		s.timer = time.AfterFunc(wait, s.sweep)
-		return
-	}
-	s.timer.Reset(wait)
-}
-
-func (s *Server6) sweep() {
-	s.mu.Lock()
-	s.wakes = 0
-	if !s.closed {
-		s.expire(s.svc.elapsed())
-	}
-	s.unlock()
-}
-
 // settle puts a binding where its state says it belongs. Whoever changes the
 // state calls it.
 func (s *Server6) settle(b *binding6) {
-	s.count(b)
-	if b.state != StateBound {
-		s.note(b, false)
-	}
 	if b.offer != nil && b.state != StateOffered {
 		s.offered.Remove(b.offer)
 		b.offer = nil
@@ -94,7 +60,7 @@ func (s *Server6) settle(b *binding6) {
 		s.forget(b) // nobody can get it any more, so there is nothing to remember
 	}
 	if b.pool != nil {
-		s.watch(b.pool)
+		s.watchPool(b.pool)
 	}
 }
 
@@ -130,8 +96,8 @@ func (s *Server6) forget(b *binding6) {
 		return
 	}
 	delete(s.all, b.prefix)
+	s.tally.remove(b)
 	b.state = StateFree
-	s.count(b)
 	if b.offer != nil {
 		s.offered.Remove(b.offer)
 		b.offer = nil
@@ -144,7 +110,7 @@ func (s *Server6) forget(b *binding6) {
 		p := b.pool
 		p.held--
 		b.pool = nil
-		s.watch(p)
+		s.watchPool(p)
 	}
 	if b.stray {
 		s.strays.mark(b.prefix, -1)
@@ -152,58 +118,15 @@ func (s *Server6) forget(b *binding6) {
 	}
 }
 
-// count keeps the number of leases and offers of each port.
-func (s *Server6) count(b *binding6) {
-	port := ""
-	if (b.state == StateBound || b.state == StateOffered) && b.place != (unique.Handle[place]{}) {
-		port = b.place.Value().port
-	}
-	if port == b.counted {
-		return
-	}
-	if b.counted != "" {
-		if s.ports[b.counted]--; s.ports[b.counted] == 0 {
-			delete(s.ports, b.counted)
-			delete(s.crowded, b.counted)
-		}
-	}
-	if port != "" {
-		s.ports[port]++
-	}
-	b.counted = port
-}
-
 // portFull says that the client, which has no lease, may not have one: those of
 // its port are all that the port may have.
-func (s *Server6) portFull(c *call6) bool {
-	port, most := c.req.Port, c.req.MaxLeases
-	if most <= 0 || port == "" {
-		return false
-	}
-	held := s.ports[port]
-	if held < most {
-		delete(s.crowded, port)
-		return false
-	}
-	if !s.crowded[port] {
-		s.crowded[port] = true
-		s.log.Warn("the clients of a port have all the leases of DHCPv6 that they may", "port", port, "leases", held)
-		s.event(EventPortFull, nil, fmt.Sprintf("port %s: %d leases of DHCPv6", port, held))
-	}
-	return true
-}
+func (s *Server6) portFull(c *call6) bool { return s.core.portFull(c.req.Port, c.req.MaxLeases) }
 
-// watch tells that nearly all of a pool is in use: at nine tenths, and again
-// once it was below eight.
-func (s *Server6) watch(p *pool6) {
-	in, of := p.level()
-	switch {
-	case of > highFrom || in*10 < of*8:
-		p.high = false
-	case in*10 >= of*9 && of > 0 && !p.high:
-		p.high = true
-		s.log.Warn("nine tenths of a pool are in use", "pool", p.name, "used", in, "of", of)
-		s.event(EventPoolHigh, nil, fmt.Sprintf("%s: %d of %d", p.name, in, of))
+// watchPool tells that nearly all of a pool is in use, where it is one that can
+// be.
+func (s *Server6) watchPool(p *pool6) {
+	if in, of := p.level(); of <= highFrom {
+		s.watch(&p.fill, p, in, of)
 	}
 }
 
@@ -221,8 +144,9 @@ func (s *Server6) hold(c *call6, key []byte, p netip.Prefix) *binding6 {
 		}
 	}
 	if b == nil {
-		b = &binding6{prefix: p, key: string(key)}
+		b = &binding6{prefix: p, tenure: tenure{key: string(key)}}
 		s.all[p] = b
+		s.tally.add(b)
 		s.join(b)
 	}
 	if b.state != StateBound {
@@ -253,7 +177,7 @@ func (s *Server6) withdraw(b *binding6) {
 // offer puts a binding at the end of the queue of offers.
 func (s *Server6) offer(b *binding6, now time.Duration) {
 	s.withdraw(b)
-	b.state = StateOffered
+	s.tally.become(b, StateOffered)
 	b.expires = now + s.cfg.OfferHold
 	s.offers[b.key] = b
 	if b.offer == nil {
@@ -294,12 +218,11 @@ func (s *Server6) seen(c *call6, b *binding6) {
 	if len(c.hw) > 0 && b.chaddr != string(c.hw[0][:]) {
 		b.chaddr = string(c.hw[0][:])
 	}
-	name := c.m.hostname()
-	if c.h != nil && c.h.Hostname != "" {
-		b.hostname = c.h.Hostname
-	} else if b.hostname != string(name) {
-		b.hostname = string(name)
+	reserved := ""
+	if c.h != nil {
+		reserved = c.h.Hostname
 	}
+	b.call(reserved, c.m.hostname())
 	var relay []byte
 	if n := len(c.m.relays); n > 0 {
 		relay = findOption(c.m.relays[n-1].options, dhcpv6.OptionInterfaceID)
@@ -307,27 +230,18 @@ func (s *Server6) seen(c *call6, b *binding6) {
 	if b.relay != string(relay) {
 		b.relay = string(relay)
 	}
-	b.stay(place{c.req.Port, c.req.VTEP})
-	s.count(b)
+	s.tally.stay(b, c.req.Port, c.req.VTEP)
 }
 
 // leaseOf is a binding as others see it.
 func (s *Server6) leaseOf(b *binding6) Lease {
-	zero := s.svc.zero()
-	l := Lease{
-		IP: b.prefix.Addr(), State: b.state, CHAddr: b.chaddr, ClientID: duidOf(b.key), IAID: iaidOf(b.key),
-		Hostname: b.hostname, Relay: b.relay,
-		Start: zero.Add(b.start).Truncate(time.Millisecond), Expires: zero.Add(b.expires).Truncate(time.Millisecond),
-	}
+	l := Lease{IP: b.prefix.Addr(), ClientID: duidOf(b.key), IAID: iaidOf(b.key)}
+	b.fill(&l, s.svc.zero())
 	if b.prefix.Bits() < 128 {
 		l.PrefixLen = uint8(b.prefix.Bits())
 	}
 	if b.chaddr != "" {
 		l.HType = htypeEthernet
-	}
-	if b.place != (unique.Handle[place]{}) {
-		p := b.place.Value()
-		l.Port, l.VTEP = p.port, p.vtep
 	}
 	return l
 }

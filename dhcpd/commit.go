@@ -196,7 +196,7 @@ func (s *Server) finish(j *job, err error) (tell bool) {
 		}
 		return false
 	}
-	b.stored, b.durable, b.durableStart, b.durableUntil = true, j.change.Lease.State, j.start, j.until
+	b.wrote(j.change.Lease.State, j.start, j.until)
 	if !j.bound {
 		return false
 	}
@@ -213,7 +213,7 @@ func (s *Server) finish(j *job, err error) (tell bool) {
 			s.home(o.ip).forget(o)
 		}
 	}
-	tell = b.state == StateBound && b.key == j.key && b.expires > s.svc.elapsed() && s.current(b) && !s.removed
+	tell = s.has(b, j.key) && !s.removed
 	if tell {
 		s.note(b, true)
 	}
@@ -227,12 +227,7 @@ func (s *Server) finish(j *job, err error) (tell bool) {
 // of. A renewed lease is what it was before; a new one is an offer again, so
 // the client's next try succeeds.
 func (s *Server) undo(b *binding) {
-	now := s.svc.elapsed()
-	if b.stored && b.durable == StateBound && b.durableUntil > now {
-		b.start, b.expires = b.durableStart, b.durableUntil
-		s.expiry.set(b)
-		s.arm()
-		s.note(b, true)
+	if s.revert(b) {
 		return
 	}
 	n := s.home(b.ip)
@@ -243,7 +238,7 @@ func (s *Server) undo(b *binding) {
 		s.home(o.ip).byKey[b.key] = o
 	}
 	b.former = nil
-	s.offer(n, b, now)
+	s.offer(n, b, s.svc.elapsed())
 }
 
 // A step of the wall clock of less than this is left alone: the lease of
@@ -263,24 +258,10 @@ func (s *Service) followClock() {
 	if s.cfg.Events != nil {
 		s.cfg.Events(Event{Time: s.wall(), Kind: EventClock, Detail: step.String()})
 	}
-	for _, srv := range s.all() {
-		srv.restamp()
-	}
-	for _, srv := range s.all6() {
-		srv.restamp()
-	}
+	s.each(running.restamp)
 }
 
-// restamp queues every lease as it is. These are no changes of their own: they
-// share the fate of the one before them, in whose transaction they are.
-func (s *Server) restamp() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, b := range s.expiry {
-		// An address that its client is about to leave is not written again
-		// behind the change that deletes it.
-		if b.state == StateDeclined || b.state == StateBound && s.home(b.ip).byKey[b.key] == b {
-			s.pushJob(job{}, b, Change{Segment: s.segment, Lease: s.leaseOf(b)})
-		}
-	}
+// resend writes a lease as it is.
+func (s *Server) resend(b *binding) {
+	s.pushJob(job{}, b, Change{Segment: s.segment, Lease: s.leaseOf(b)})
 }

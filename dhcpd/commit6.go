@@ -64,7 +64,6 @@ func (s *Server6) finish(j *job6, err error) (tell bool) {
 	s.mu.Lock()
 	defer s.unlock()
 	tell = !s.removed
-	now := s.svc.elapsed()
 	for i := range j.parts {
 		p := &j.parts[i]
 		b := p.b
@@ -78,9 +77,9 @@ func (s *Server6) finish(j *job6, err error) (tell bool) {
 			}
 			continue
 		}
-		b.stored, b.durable, b.durableStart, b.durableUntil = true, p.change.Lease.State, p.start, p.until
+		b.wrote(p.change.Lease.State, p.start, p.until)
 		if p.bound {
-			if has := b.state == StateBound && b.key == p.key && b.expires > now && s.current(b); !has {
+			if !s.has(b, p.key) {
 				tell = false
 			} else if !s.removed {
 				s.note(b, true)
@@ -100,12 +99,7 @@ func (s *Server6) finish(j *job6, err error) (tell bool) {
 // undo takes back a lease that the disk did not take and that nobody was told
 // of, as Server.undo does.
 func (s *Server6) undo(b *binding6) {
-	now := s.svc.elapsed()
-	if b.stored && b.durable == StateBound && b.durableUntil > now {
-		b.start, b.expires = b.durableStart, b.durableUntil
-		s.expiry.set(b)
-		s.arm()
-		s.note(b, true)
+	if s.revert(b) {
 		return
 	}
 	if s.clients[b.key] == b && !b.stored {
@@ -115,16 +109,13 @@ func (s *Server6) undo(b *binding6) {
 		s.clients[b.key] = b.former
 	}
 	b.former = nil
-	s.offer(b, now)
+	s.offer(b, s.svc.elapsed())
 }
 
-// restamp queues every lease as it is, as Server.restamp does.
-func (s *Server6) restamp() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, b := range s.expiry {
-		if b.state == StateDeclined || b.state == StateBound {
-			s.pushPart(b, Change{Segment: s.segment, Lease: s.leaseOf(b)})
-		}
-	}
+// resend writes a lease as it is.
+func (s *Server6) resend(b *binding6) {
+	s.pushPart(b, Change{Segment: s.segment, Lease: s.leaseOf(b)})
 }
+
+// leaves is never so: a change of an address of DHCPv6 deletes no other.
+func (*Server6) leaves(*binding6) bool { return false }

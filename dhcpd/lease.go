@@ -4,7 +4,6 @@ import (
 	"net"
 	"net/netip"
 	"time"
-	"unique"
 )
 
 // State is what an address is to the client that a Lease names.
@@ -87,31 +86,13 @@ type place struct {
 	vtep netip.Addr
 }
 
-// binding is one address that has a client, in memory. The times are of the
-// service's own running clock, which no step of the wall clock moves.
+// binding is one address that has a client, in memory.
 type binding struct {
 	ip    uint32
-	state State
 	htype uint8
-	bound
-	listed  *list // the list it is in, nil if none
-	inHeap  int32 // its place in the heap plus one; 0: not there
-	awaited int32 // its leases on the way to the disk, each with a reply that waits
-	xid     uint32
-	seq     uint64 // the last of its changes
-
-	key      string
-	chaddr   string
-	hostname string
-	relay    string
-	place    unique.Handle[place] // the zero Handle: not known
-
-	start, expires time.Duration
-
-	// What the disk has of it; a commit that failed goes back to this.
-	stored                     bool
-	durable                    State
-	durableStart, durableUntil time.Duration
+	tenure
+	listed *list // the list it is in, nil if none
+	xid    uint32
 
 	// The client's former address, given up once this one is durable, and the
 	// last change that it had then.
@@ -171,66 +152,4 @@ func (b *binding) unlist() {
 	}
 	b.listed, b.prev, b.next = nil, nil, nil
 	l.n--
-}
-
-// expiryHeap orders bindings by when they end. It is a heap of its own, not
-// container/heap's: that one would call through an interface for each step.
-type expiryHeap []*binding
-
-// set puts a binding where its expiry says, whether it was in the heap or not.
-func (h *expiryHeap) set(b *binding) {
-	if b.inHeap == 0 {
-		*h = append(*h, b)
-		b.inHeap = int32(len(*h))
-	}
-	i := int(b.inHeap) - 1
-	h.down(h.up(i))
-}
-
-func (h *expiryHeap) remove(b *binding) {
-	if b.inHeap == 0 {
-		return
-	}
-	i, n := int(b.inHeap)-1, len(*h)-1
-	h.swap(i, n)
-	(*h)[n] = nil
-	*h = (*h)[:n]
-	b.inHeap = 0
-	if i < n {
-		h.down(h.up(i))
-	}
-}
-
-func (h expiryHeap) swap(i, j int) {
-	h[i], h[j] = h[j], h[i]
-	h[i].inHeap, h[j].inHeap = int32(i)+1, int32(j)+1
-}
-
-func (h expiryHeap) up(i int) int {
-	for i > 0 {
-		p := (i - 1) / 2
-		if h[p].expires <= h[i].expires {
-			break
-		}
-		h.swap(i, p)
-		i = p
-	}
-	return i
-}
-
-func (h expiryHeap) down(i int) {
-	for {
-		c := 2*i + 1
-		if c >= len(h) {
-			return
-		}
-		if c+1 < len(h) && h[c+1].expires < h[c].expires {
-			c++
-		}
-		if h[i].expires <= h[c].expires {
-			return
-		}
-		h.swap(i, c)
-		i = c
-	}
 }

@@ -139,7 +139,7 @@ func TestAPoolThatIsNearlyUsedUpIsToldOnceUntilThereIsRoomAgain(t *testing.T) {
 	told := func(n int) {
 		t.Helper()
 		got := w.details(dhcpd.EventPoolHigh)
-		if len(got) != n || n > 0 && got[n-1] != "192.168.100.0/24: 18 of 20 addresses" {
+		if len(got) != n || n > 0 && got[n-1] != "192.168.100.0/24: 18 of 20" {
 			t.Errorf("with %d in use told %q, want %d times", len(clients), got, n)
 		}
 	}
@@ -166,7 +166,7 @@ func TestAPoolThatIsNearlyUsedUpIsToldOnceUntilThereIsRoomAgain(t *testing.T) {
 	c := client(60)
 	c.GIAddr = relayIP
 	w.bindFrom(c, from{src: relayIP})
-	if got := w.details(dhcpd.EventPoolHigh); !slices.Equal(got, []string{"192.168.100.0/24: 9 of 9 addresses"}) {
+	if got := w.details(dhcpd.EventPoolHigh); !slices.Equal(got, []string{"192.168.100.0/24: 9 of 9"}) {
 		t.Errorf("told %q", got)
 	}
 	// Without any pool there is nothing to tell.

@@ -7,9 +7,6 @@ import (
 	"slices"
 )
 
-// Segment is the number that the server was added under.
-func (s *Server) Segment() uint32 { return s.segment }
-
 // Reconfigure puts another configuration in force, all of it or, on an error,
 // nothing. Leases are kept; a client whose address the new configuration does
 // not let it have is refused when it renews, at the latest its lease ends.

@@ -7,9 +7,6 @@ import (
 	"slices"
 )
 
-// Segment is the number that the server was added under.
-func (s *Server6) Segment() uint32 { return s.segment }
-
 // Reconfigure puts another configuration in force, all of it or, on an error,
 // nothing. Leases are kept; a client whose address the new configuration does
 // not let it have is given another, or none, when it renews.

@@ -58,10 +58,10 @@ type network struct {
 	fresh  *bitmap             // never used, or forgotten
 	free   list                // remembered, longest unused first
 
-	tally *tally // the segment's
+	tally *tally[*binding] // the segment's
 
 	exhausted bool // said so already
-	high      bool // said that nearly all is in use
+	level     level
 }
 
 // span is a range of addresses; at is the index of its first in fresh.
@@ -70,7 +70,7 @@ type span struct {
 	at          int
 }
 
-func newNetwork(r *RelaySubnet, server netip.Addr, t *tally) *network {
+func newNetwork(r *RelaySubnet, server netip.Addr, t *tally[*binding]) *network {
 	n := &network{
 		subnet: r.Subnet, net: toU32(r.Subnet.Addr()), mask: maskOf(r.Subnet),
 		server: toU32(server), gw: toU32(r.Gateway),
@@ -100,7 +100,7 @@ func newNetwork(r *RelaySubnet, server netip.Addr, t *tally) *network {
 }
 
 // newStray is the home of leases that no subnet of the configuration holds.
-func newStray(t *tally) *network {
+func newStray(t *tally[*binding]) *network {
 	return &network{
 		fresh: newBitmap(0), table: &optionTable{},
 		hostIP: map[uint32]*host{}, hostMAC: map[[6]byte]*host{},
@@ -121,6 +121,9 @@ func (n *network) open() {
 		n.settle(ip)
 	}
 }
+
+// String names the subnet in events.
+func (n *network) String() string { return n.subnet.String() }
 
 func (n *network) contains(ip uint32) bool { return ip&n.mask == n.net && n.mask != 0 }
 

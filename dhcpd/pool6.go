@@ -20,7 +20,8 @@ type pool6 struct {
 	kept   int         // cuts that are not for whoever asks: reserved ones and special addresses
 	unused linked.List // *binding6 whose lease ended, the longest unused first
 
-	exhausted, high bool // said so already
+	exhausted bool // said so already
+	fill      level
 }
 
 func newRangePool(r Range) *pool6 {
@@ -37,6 +38,9 @@ func newDelegationPool(d Delegation) *pool6 {
 		size: u128{0, 1}.shl(d.Length - d.Prefix.Bits()),
 	}
 }
+
+// String names the pool in events.
+func (p *pool6) String() string { return p.name }
 
 // same says that both give out the same.
 func (p *pool6) same(o *pool6) bool {

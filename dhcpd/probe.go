@@ -239,8 +239,8 @@ func (s *Server) retry(p *probe, now time.Duration) {
 func (s *Server) leaveAlone(n *network, ip uint32, mac net.HardwareAddr, now time.Duration) {
 	key := string(append([]byte{keyHardware, htypeEthernet}, mac...))
 	b := &binding{
-		ip: ip, state: StateDeclined, htype: htypeEthernet, key: key, chaddr: key[2:],
-		start: now, expires: now + s.cfg.DeclineHold,
+		ip: ip, htype: htypeEthernet,
+		tenure: tenure{state: StateDeclined, key: key, chaddr: key[2:], start: now, expires: now + s.cfg.DeclineHold},
 	}
 	n.byIP[ip] = b
 	s.tally.add(b)

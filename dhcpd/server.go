@@ -1,10 +1,8 @@
 package dhcpd
 
 import (
-	"log/slog"
 	"sync"
 	"time"
-	"unique"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
 )
@@ -12,32 +10,16 @@ import (
 // Server is the DHCP service of one segment. Its methods may be called from
 // any goroutine; none waits for the disk.
 type Server struct {
-	svc     *Service
-	segment uint32
-	log     *slog.Logger
+	core[*binding]
 
-	mu      sync.Mutex
 	cfg     SegmentConfig
 	ip      uint32     // server identifier
 	nets    []*network // the segment's own subnet first
 	stray   *network   // leases outside every subnet, until they end
 	classes []class
 	live    []Reservation // made by Reserve, on top of the configuration's
-	expiry  expiryHeap
-	offered list // oldest first
-	tally   tally
+	offered list          // oldest first
 	probes  probes
-	seq     uint64
-	audience[*binding]
-	closed  bool
-	removed bool // closed, and somebody else may serve the segment by now
-
-	timer *time.Timer
-	wakes time.Duration // when the timer fires
-
-	in, out  [MessageTypes]uint64
-	outcomes [Outcomes]uint64
-	events   []Event // told when the lock is let go
 }
 
 // call is one request on its way through the state machine.
@@ -130,7 +112,7 @@ func (s *Server) handle(req *Request, reply func(Reply), wait bool) (Outcome, bo
 // quick says that a request is not a DECLINE, each of which is logged, and that
 // none of the many leases that there may be is about to end.
 func (s *Server) quick(c *call) bool {
-	return c.m.typ != dhcpv4.MessageTypeDecline && (len(s.expiry) == 0 || s.expiry[0].expires > c.now)
+	return c.m.typ != dhcpv4.MessageTypeDecline && !s.overdue(c.now)
 }
 
 // serve decides on a request; the lock is held.
@@ -146,9 +128,9 @@ func (s *Server) serve(c *call) Outcome {
 		return IgnoredSubnet
 	}
 	c.h = c.n.hostOf(c)
-	s.watch(c.n)
+	s.watchPool(c.n)
 	out := s.dispatch(c)
-	s.watch(c.n)
+	s.watchPool(c.n)
 	return out
 }
 
@@ -172,28 +154,17 @@ func (s *Server) dispatch(c *call) Outcome {
 	return IgnoredType
 }
 
-// unlock lets go of the lock, asks what came up under it and tells what happened.
+// watchPool tells that nearly all of a subnet's addresses are in use.
+func (s *Server) watchPool(n *network) { s.watch(&n.level, n, n.used(), n.pool()) }
+
+// unlock lets go of the lock, tells what happened and asks what came up under it.
 func (s *Server) unlock() {
-	events, asks, ask := s.events, s.probes.asks, s.probes.ask
-	s.events, s.probes.asks = nil, nil
-	s.mu.Unlock()
+	asks, ask := s.probes.asks, s.probes.ask
+	s.probes.asks = nil
+	s.core.unlock()
 	for _, ip := range asks {
 		ask(ip)
 	}
-	for _, e := range events {
-		s.svc.cfg.Events(e)
-	}
-}
-
-func (s *Server) event(kind EventKind, b *binding, detail string) {
-	if s.svc.cfg.Events == nil {
-		return
-	}
-	e := Event{Time: s.svc.wall(), Segment: s.segment, Kind: kind, Detail: detail}
-	if b != nil {
-		e.Lease = s.leaseOf(b)
-	}
-	s.events = append(s.events, e)
 }
 
 // netFor is the subnet that a client sits in: that of the link that the relay
@@ -236,24 +207,22 @@ func (s *Server) home(ip uint32) *network {
 // current says that a binding is still the address's.
 func (s *Server) current(b *binding) bool { return s.home(b.ip).byIP[b.ip] == b }
 
-// expire ends what has run out.
-func (s *Server) expire(now time.Duration) {
-	for len(s.expiry) > 0 && s.expiry[0].expires <= now {
-		b := s.expiry[0]
-		n := s.home(b.ip)
-		s.expiry.remove(b)
-		switch b.state {
-		case StateOffered:
-			s.lapse(n, b)
-		case StateBound:
-			s.event(EventExpired, b, "")
-			s.tally.become(b, StateFree)
-			n.settle(b.ip)
-		case StateDeclined:
-			n.forget(b)
-		}
+// leaves says that the client of b has another lease on its way to the disk.
+func (s *Server) leaves(b *binding) bool { return s.home(b.ip).byKey[b.key] != b }
+
+// runOut ends a lease or an offer, or the time for which an address is left alone.
+func (s *Server) runOut(b *binding) {
+	n := s.home(b.ip)
+	switch b.state {
+	case StateOffered:
+		s.lapse(n, b)
+	case StateBound:
+		s.event(EventExpired, b, "")
+		s.tally.become(b, StateFree)
+		n.settle(b.ip)
+	case StateDeclined:
+		n.forget(b)
 	}
-	s.arm()
 }
 
 // lapse ends an offer. Its client is still remembered if it once had the lease.
@@ -272,33 +241,6 @@ func (s *Server) lapse(n *network, b *binding) {
 	n.forget(b)
 }
 
-// minSweep keeps a burst of expiries from waking the process for each.
-const minSweep = time.Second
-
-// arm sets the timer to the next expiry. An idle segment has no other wake-up,
-// and while leases are only prolonged the timer is left as it is.
-func (s *Server) arm() {
-	if len(s.expiry) == 0 || s.closed || s.wakes != 0 && s.wakes <= s.expiry[0].expires {
-		return
-	}
-	wait := max(s.expiry[0].expires-s.svc.elapsed(), minSweep)
-	s.wakes = s.expiry[0].expires
-	if s.timer == nil {
-		s.timer = time.AfterFunc(wait, s.sweep)
-		return
-	}
-	s.timer.Reset(wait)
-}
-
-func (s *Server) sweep() {
-	s.mu.Lock()
-	s.wakes = 0
-	if !s.closed {
-		s.expire(s.svc.elapsed())
-	}
-	s.unlock()
-}
-
 // hold makes the address the client's for as long as an offer is held; the
 // caller has checked that the client may have it. A lease that the client has
 // on it already stays what it is.
@@ -314,7 +256,7 @@ func (s *Server) hold(c *call, ip uint32) *binding {
 		}
 	}
 	if b == nil {
-		b, c.fresh = &binding{ip: ip, key: string(c.key)}, true
+		b, c.fresh = &binding{ip: ip, tenure: tenure{key: string(c.key)}}, true
 		n.byIP[ip] = b
 		s.tally.add(b)
 	}
@@ -379,12 +321,11 @@ func (s *Server) seen(c *call, b *binding) {
 			b.chaddr = b.key[2:] // the same bytes
 		}
 	}
-	name := hostnameOf(c.m)
-	if c.h != nil && c.h.Hostname != "" {
-		b.hostname = c.h.Hostname
-	} else if b.hostname != string(name) {
-		b.hostname = string(name)
+	reserved := ""
+	if c.h != nil {
+		reserved = c.h.Hostname
 	}
+	b.call(reserved, hostnameOf(c.m))
 	// A client behind a relay renews without it: what the relay said then
 	// still holds (circuit identifier).
 	if c.m.giaddr != 0 {
@@ -399,15 +340,7 @@ func (s *Server) seen(c *call, b *binding) {
 
 // leaseOf is a binding as others see it.
 func (s *Server) leaseOf(b *binding) Lease {
-	zero := s.svc.zero()
-	l := Lease{
-		IP: toAddr(b.ip), State: b.state, HType: b.htype,
-		CHAddr: b.chaddr, ClientID: b.clientID(), Hostname: b.hostname, Relay: b.relay,
-		Start: zero.Add(b.start).Truncate(time.Millisecond), Expires: zero.Add(b.expires).Truncate(time.Millisecond),
-	}
-	if b.place != (unique.Handle[place]{}) {
-		p := b.place.Value()
-		l.Port, l.VTEP = p.port, p.vtep
-	}
+	l := Lease{IP: toAddr(b.ip), HType: b.htype, ClientID: b.clientID()}
+	b.fill(&l, s.svc.zero())
 	return l
 }

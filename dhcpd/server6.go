@@ -2,7 +2,6 @@ package dhcpd
 
 import (
 	linked "container/list"
-	"log/slog"
 	"net/netip"
 	"sync"
 	"time"
@@ -14,11 +13,8 @@ import (
 // Server6 is the DHCPv6 service of one segment. Its methods may be called from
 // any goroutine; none waits for the disk.
 type Server6 struct {
-	svc     *Service
-	segment uint32
-	log     *slog.Logger
+	core[*binding6]
 
-	mu    sync.Mutex
 	cfg   SegmentConfig6
 	duid  []byte // server identifier
 	times lifetimes
@@ -31,21 +27,7 @@ type Server6 struct {
 	clients map[string]*binding6 // a client's lease, present or past
 	offers  map[string]*binding6 // what a client was advertised and has not taken
 	offered linked.List          // *binding6, oldest first
-	expiry  expiryHeap6
 	strays  strays
-	ports   map[string]int  // leases and offers of the clients of a port
-	crowded map[string]bool // ports of which it was said that they have all that they may
-	seq     uint64
-	audience[*binding6]
-	closed  bool
-	removed bool // closed, and somebody else may serve the segment by now
-
-	timer *time.Timer
-	wakes time.Duration // when the timer fires
-
-	in, out  [MessageTypes]uint64
-	outcomes [Outcomes]uint64
-	events   []Event // told when the lock is let go
 }
 
 // call6 is one request on its way through the server.
@@ -126,7 +108,7 @@ func (s *Server6) handle(req *Request, reply func(Reply), wait bool) (Outcome, b
 
 // quick is Server.quick.
 func (s *Server6) quick(c *call6) bool {
-	return c.m.typ != dhcpv6.MessageTypeDecline && (len(s.expiry) == 0 || s.expiry[0].expires > c.now)
+	return c.m.typ != dhcpv6.MessageTypeDecline && !s.overdue(c.now)
 }
 
 // done gives the scratch back; nothing of the request is kept.
@@ -197,25 +179,4 @@ func (s *Server6) serve(c *call6) Outcome {
 		return s.release(c)
 	}
 	return s.decline(c)
-}
-
-// unlock lets go of the lock and tells what happened under it.
-func (s *Server6) unlock() {
-	events := s.events
-	s.events = nil
-	s.mu.Unlock()
-	for _, e := range events {
-		s.svc.cfg.Events(e)
-	}
-}
-
-func (s *Server6) event(kind EventKind, b *binding6, detail string) {
-	if s.svc.cfg.Events == nil {
-		return
-	}
-	e := Event{Time: s.svc.wall(), Segment: s.segment, Kind: kind, Detail: detail}
-	if b != nil {
-		e.Lease = s.leaseOf(b)
-	}
-	s.events = append(s.events, e)
 }

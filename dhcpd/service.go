@@ -10,7 +10,6 @@ import (
 	"slices"
 	"sync"
 	"time"
-	"unique"
 )
 
 // Errors of Service and Server.
@@ -110,50 +109,79 @@ func (s *Service) offset() time.Duration {
 
 // Add starts serving a segment and loads its leases.
 func (s *Service) Add(segment uint32, cfg SegmentConfig) (*Server, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.servers[segment] != nil {
-		return nil, fmt.Errorf("segment %d: %w", segment, ErrSegmentExists)
-	}
-	srv := &Server{svc: s, segment: segment, log: s.cfg.Logger.With("vni", segment)}
-	srv.audience = audience[*binding]{s.watchers[segment], srv.aboutLease}
-	srv.tally.ports, srv.tally.ended = map[string]*portUse{}, func(b *binding) { srv.note(b, false) }
-	if err := srv.apply(cfg); err != nil {
-		return nil, err
-	}
-	if err := srv.load(); err != nil {
-		return nil, fmt.Errorf("segment %d: load leases: %w", segment, err)
-	}
-	s.servers[segment] = srv
-	return srv, nil
+	srv := &Server{}
+	return add(s, s.servers, segment, srv, func() error {
+		srv.init(s, segment, srv, "")
+		return srv.apply(cfg)
+	})
 }
 
 // Remove stops serving a segment. Its leases stay in the store for when it
 // comes back; those on their way there are stored, but no longer acknowledged.
-func (s *Service) Remove(segment uint32) error {
+func (s *Service) Remove(segment uint32) error { return remove(s, s.servers, segment) }
+
+// Server is the service of one segment, nil if it has none.
+func (s *Service) Server(segment uint32) *Server { return of(s, s.servers, segment) }
+
+// server is the service of a segment by one of the families.
+type server interface {
+	comparable
+	load() error
+	close(removed bool)
+}
+
+// add puts a server among those of its family, once it is made and has its leases.
+func add[S server](s *Service, to map[uint32]S, segment uint32, srv S, begin func() error) (none S, err error) {
 	s.mu.Lock()
-	srv := s.servers[segment]
-	delete(s.servers, segment)
+	defer s.mu.Unlock()
+	if to[segment] != none {
+		return none, fmt.Errorf("segment %d: %w", segment, ErrSegmentExists)
+	}
+	if err := begin(); err != nil {
+		return none, err
+	}
+	if err := srv.load(); err != nil {
+		return none, fmt.Errorf("segment %d: load leases: %w", segment, err)
+	}
+	to[segment] = srv
+	return srv, nil
+}
+
+func remove[S server](s *Service, from map[uint32]S, segment uint32) error {
+	s.mu.Lock()
+	srv := from[segment]
+	delete(from, segment)
 	s.mu.Unlock()
-	if srv == nil {
+	if srv == *new(S) {
 		return fmt.Errorf("segment %d: %w", segment, ErrNoSegment)
 	}
 	srv.close(true)
 	return nil
 }
 
-// Server is the service of one segment, nil if it has none.
-func (s *Service) Server(segment uint32) *Server {
+func of[S server](s *Service, all map[uint32]S, segment uint32) S {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.servers[segment]
+	return all[segment]
 }
 
-// all is every server, by segment.
-func (s *Service) all() []*Server {
+// running is a server of either family.
+type running interface {
+	close(removed bool)
+	restamp()
+}
+
+// each calls do with every server, those of DHCPv4 first, by segment.
+func (s *Service) each(do func(running)) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	return bySegment(s.servers)
+	four, six := bySegment(s.servers), bySegment(s.servers6)
+	s.mu.Unlock()
+	for _, srv := range four {
+		do(srv)
+	}
+	for _, srv := range six {
+		do(srv)
+	}
 }
 
 // bySegment is the values of a map in the order of its keys.
@@ -180,12 +208,7 @@ func (s *Service) Run(ctx context.Context) error {
 			s.commit()
 		case <-ctx.Done():
 			s.stop()
-			for _, srv := range s.all() {
-				srv.close(false)
-			}
-			for _, srv := range s.all6() {
-				srv.close(false)
-			}
+			s.each(func(srv running) { srv.close(false) })
 			s.commit()
 			return nil
 		}
@@ -207,39 +230,20 @@ func sleep(ctx context.Context, d time.Duration) {
 	}
 }
 
-// load puts the stored leases in their places. What the wall clock did while
-// nobody looked cannot be known, so no lease gets more than its whole length
-// again, and one that seems to have ended stays its client's until somebody
-// else needs the address.
+// load puts the stored leases in their places.
 func (s *Server) load() error {
 	s.mu.Lock()
 	defer s.unlock()
 	now, wall := s.svc.elapsed(), s.svc.wall()
 	var all []*binding
 	err := s.svc.cfg.Store.Load(s.segment, func(l Lease) error {
-		b := &binding{
-			ip: toU32(l.IP), state: l.State, htype: l.HType, key: l.key(), chaddr: l.CHAddr,
-			hostname: l.Hostname, relay: l.Relay, stored: true,
-		}
-		left := min(l.Expires.Sub(wall), l.Expires.Sub(l.Start))
-		b.expires = now + left
-		b.start = b.expires - l.Expires.Sub(l.Start)
-		if b.key[0] == keyHardware {
-			b.chaddr = b.key[2:]
-		}
-		if l.Port != "" {
-			b.place = unique.Make(place{port: l.Port})
-		}
-		switch {
-		case left > 0 && l.State != StateFree:
-			s.expiry.set(b)
-		case l.State == StateDeclined:
+		b := &binding{ip: toU32(l.IP), htype: l.HType, tenure: tenure{key: l.key()}}
+		if !s.restore(b, l, now, wall) {
 			return nil
-		default:
-			b.state = StateFree
 		}
-		b.durable, b.durableStart, b.durableUntil = b.state, b.start, b.expires
-		s.tally.add(b)
+		if b.key[0] == keyHardware {
+			b.chaddr = b.key[2:] // the same bytes
+		}
 		all = append(all, b)
 		return nil
 	})
@@ -247,28 +251,15 @@ func (s *Server) load() error {
 		return err
 	}
 	s.insertAll(all)
-	for _, b := range s.expiry {
-		if b.state == StateBound {
-			s.note(b, true)
-		}
-	}
-	s.arm()
+	s.restored()
 	return nil
 }
 
-// close stops serving. What is queued is still committed and, unless the server
-// was removed, answered.
 func (s *Server) close(removed bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.closed, s.removed = true, removed
-	if s.timer != nil {
-		s.timer.Stop()
-	}
+	s.core.close(removed)
 	s.stopProbes()
-	if removed {
-		s.audience.close(s.expiry)
-	}
 }
 
 func hexString(b []byte) string { return hex.EncodeToString(b) }

@@ -185,7 +185,8 @@ func (s *Server6) decline(c *call6) Outcome {
 		if s.clients[b.key] == b {
 			delete(s.clients, b.key)
 		}
-		b.state, b.start, b.expires = StateDeclined, c.now, c.now+s.cfg.DeclineHold
+		s.tally.become(b, StateDeclined)
+		b.start, b.expires = c.now, c.now+s.cfg.DeclineHold
 		s.expiry.set(b)
 		s.arm()
 		s.settle(b)
@@ -227,7 +228,8 @@ func (s *Server6) giveUp(c *call6, up func(b *binding6) bool) Outcome {
 // end takes a lease back before its time; the client stays remembered.
 func (s *Server6) end(c *call6, b *binding6) {
 	s.expiry.remove(b)
-	b.state, b.expires = StateFree, s.svc.elapsed()
+	s.tally.become(b, StateFree)
+	b.expires = s.svc.elapsed()
 	s.event(EventReleased, b, "")
 	ch := Change{Segment: s.segment, Lease: s.leaseOf(b)}
 	if c != nil {
@@ -281,7 +283,8 @@ func (s *Server6) bind(c *call6, r *iaReply) {
 	if s.offers[b.key] == b {
 		delete(s.offers, b.key)
 	}
-	b.state, b.xid = StateBound, c.m.xid
+	s.tally.become(b, StateBound)
+	b.xid = c.m.xid
 	b.start, b.expires = c.now, c.now+s.cfg.Lease
 	s.clients[b.key] = b
 	s.seen(c, b)

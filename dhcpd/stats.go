@@ -97,11 +97,8 @@ func (s *Server) Stats() Stats {
 	s.mu.Lock()
 	defer s.unlock()
 	s.expire(s.svc.elapsed())
-	out := Stats{
-		In: s.in, Out: s.out, Outcomes: s.outcomes,
-		Probes: s.probes.sent, ProbeConflicts: s.probes.conflicts, ProbesSkipped: s.probes.skipped,
-		Bound: s.tally.states[StateBound], Offered: s.tally.states[StateOffered], Declined: s.tally.states[StateDeclined],
-	}
+	out := s.common()
+	out.Probes, out.ProbeConflicts, out.ProbesSkipped = s.probes.sent, s.probes.conflicts, s.probes.skipped
 	for _, n := range s.nets {
 		out.Pool += n.pool()
 		out.Used += n.used()

@@ -1,17 +1,16 @@
 package dhcpd
 
 import (
-	"fmt"
 	"net/netip"
 	"unique"
 )
 
 // tally counts a segment's addresses by state, and those that the clients of
 // each port hold, so that neither a request nor a scrape has to walk over them.
-type tally struct {
+type tally[B tenancy] struct {
 	states [StateReserved + 1]int
 	ports  map[string]*portUse
-	ended  func(*binding) // told of those that are no longer bound
+	ended  func(B) // told of those that are no longer bound
 }
 
 // portUse is what the clients of one port hold.
@@ -20,16 +19,7 @@ type portUse struct {
 	full bool // said so already
 }
 
-// port is the port at which a binding counts, none if it does not: it is not
-// held, or its client is not at a port of this VTEP.
-func (b *binding) port() string {
-	if b.state != StateBound && b.state != StateOffered || b.place == (unique.Handle[place]{}) {
-		return ""
-	}
-	return b.place.Value().port
-}
-
-func (t *tally) hold(port string, n int) {
+func (t *tally[B]) hold(port string, n int) {
 	if port == "" {
 		return
 	}
@@ -44,24 +34,27 @@ func (t *tally) hold(port string, n int) {
 }
 
 // add counts a binding that is new, remove one that goes.
-func (t *tally) add(b *binding) {
-	t.states[b.state]++
-	t.hold(b.port(), 1)
+func (t *tally[B]) add(b B) {
+	h := b.held()
+	t.states[h.state]++
+	t.hold(h.port(), 1)
 }
 
-func (t *tally) remove(b *binding) {
-	t.states[b.state]--
-	t.hold(b.port(), -1)
+func (t *tally[B]) remove(b B) {
+	h := b.held()
+	t.states[h.state]--
+	t.hold(h.port(), -1)
 	t.ended(b)
 }
 
 // become changes the state of a binding that is counted.
-func (t *tally) become(b *binding, to State) {
-	t.states[b.state]--
+func (t *tally[B]) become(b B, to State) {
+	h := b.held()
+	t.states[h.state]--
 	t.states[to]++
-	was := b.port()
-	b.state = to
-	if now := b.port(); now != was {
+	was := h.port()
+	h.state = to
+	if now := h.port(); now != was {
 		t.hold(was, -1)
 		t.hold(now, 1)
 	}
@@ -71,14 +64,15 @@ func (t *tally) become(b *binding, to State) {
 }
 
 // stay notes where the client of a counted binding is.
-func (t *tally) stay(b *binding, port string, vtep netip.Addr) {
+func (t *tally[B]) stay(b B, port string, vtep netip.Addr) {
 	p := place{port, vtep}
-	if b.place != (unique.Handle[place]{}) && b.place.Value() == p {
+	h := b.held()
+	if h.place != (unique.Handle[place]{}) && h.place.Value() == p {
 		return
 	}
-	t.hold(b.port(), -1)
-	b.place = unique.Make(p)
-	t.hold(b.port(), 1)
+	t.hold(h.port(), -1)
+	h.place = unique.Make(p)
+	t.hold(h.port(), 1)
 }
 
 // holds says that the client has a lease or an offer.
@@ -91,43 +85,10 @@ func (n *network) holds(key []byte) bool {
 // port are all that the port may have. Whoever holds one keeps it, wherever it
 // moves.
 func (s *Server) full(c *call) bool {
-	if c.req.MaxLeases <= 0 || c.req.Port == "" {
-		return false
-	}
-	u := s.tally.ports[c.req.Port]
-	if u == nil {
-		return false
-	}
-	if u.held < c.req.MaxLeases {
-		u.full = false
-		return false
-	}
-	if c.n.holds(c.key) {
-		return false
-	}
-	if !u.full {
-		u.full = true
-		s.log.Warn("the clients of a port have all the leases that they may", "port", c.req.Port, "leases", u.held)
-		s.event(EventPortFull, nil, fmt.Sprintf("port %s: %d leases", c.req.Port, u.held))
-	}
-	return true
+	return c.req.MaxLeases > 0 && !c.n.holds(c.key) && s.portFull(c.req.Port, c.req.MaxLeases)
 }
 
 // pool is how many addresses any client may get, used how many of those are
 // held or left alone.
 func (n *network) pool() int { return n.total - n.kept }
 func (n *network) used() int { return n.pool() - n.fresh.count - n.free.n }
-
-// watch tells that nearly all of a subnet's addresses are in use: at nine
-// tenths, and again once it was below eight.
-func (s *Server) watch(n *network) {
-	pool, used := n.pool(), n.used()
-	switch {
-	case used*10 < pool*8:
-		n.high = false
-	case used*10 >= pool*9 && pool > 0 && !n.high:
-		n.high = true
-		s.log.Warn("nine tenths of a pool are in use", "subnet", n.subnet, "used", used, "of", pool)
-		s.event(EventPoolHigh, nil, fmt.Sprintf("%s: %d of %d addresses", n.subnet, used, pool))
-	}
-}

@@ -143,29 +143,43 @@ func (r RelaySubnet) validate(f *faults, at string) bool {
 
 func (r RelaySubnet) validateRanges(f *faults, at string) {
 	var total uint64
-	for i, g := range r.Ranges {
-		path := fmt.Sprintf("%sranges[%d]", at, i)
-		switch {
-		case !g.First.Is4() || !g.Last.Is4():
-			f.add(path, "needs two IPv4 addresses")
-			continue
-		case g.Last.Less(g.First):
-			f.add(path, "%s comes after %s", g.First, g.Last)
-			continue
-		case !r.Subnet.Contains(g.First) || !r.Subnet.Contains(g.Last):
-			f.add(path, "%s-%s is not within %s", g.First, g.Last, r.Subnet)
-			continue
-		}
+	for _, g := range checkRanges(f, at, r.Ranges, r.Subnet) {
 		total += uint64(toU32(g.Last)-toU32(g.First)) + 1
-		for j, o := range r.Ranges[:i] {
-			if o.First.Is4() && o.Last.Is4() && !g.Last.Less(o.First) && !o.Last.Less(g.First) {
-				f.add(path, "%s-%s overlaps ranges[%d]", g.First, g.Last, j)
-			}
-		}
 	}
 	if total > MaxPool {
 		f.add(at+"ranges", "%d addresses are more than %d", total, MaxPool)
 	}
+}
+
+// checkRanges finds fault with ranges that are not within the subnet or not by
+// themselves, and returns those that are right but for overlaps.
+func checkRanges(f *faults, at string, all []Range, subnet netip.Prefix) (right []Range) {
+	family := "IPv4"
+	if subnet.Addr().Is6() {
+		family = "IPv6"
+	}
+	of := func(a netip.Addr) bool { return a.IsValid() && a.BitLen() == subnet.Addr().BitLen() }
+	for i, g := range all {
+		path := fmt.Sprintf("%sranges[%d]", at, i)
+		switch {
+		case !of(g.First) || !of(g.Last):
+			f.add(path, "needs two %s addresses", family)
+			continue
+		case g.Last.Less(g.First):
+			f.add(path, "%s comes after %s", g.First, g.Last)
+			continue
+		case !subnet.Contains(g.First) || !subnet.Contains(g.Last):
+			f.add(path, "%s-%s is not within %s", g.First, g.Last, subnet)
+			continue
+		}
+		right = append(right, g)
+		for j, o := range all[:i] {
+			if of(o.First) && of(o.Last) && !g.Last.Less(o.First) && !o.Last.Less(g.First) {
+				f.add(path, "%s-%s overlaps ranges[%d]", g.First, g.Last, j)
+			}
+		}
+	}
+	return right
 }
 
 // hasRoomFor reports whether a reservation fits the subnets of a configuration
@@ -181,15 +195,21 @@ func (c SegmentConfig) hasRoomFor(r Reservation) bool {
 	return len(f) == 0
 }
 
-func (c SegmentConfig) validateHosts(f *faults, subnets []netip.Prefix) {
+// once returns what finds fault with a reservation of a key, of its kind, that an
+// earlier one has.
+func (f *faults) once() func(i int, path, kind, key, shown string) {
 	seen := map[string]int{}
-	once := func(i int, path, kind, key, shown string) {
+	return func(i int, path, kind, key, shown string) {
 		if j, dup := seen[kind+key]; dup {
 			f.add(path, "%s is already that of hosts[%d]", shown, j)
 			return
 		}
 		seen[kind+key] = i
 	}
+}
+
+func (c SegmentConfig) validateHosts(f *faults, subnets []netip.Prefix) {
+	once := f.once()
 	for i, h := range c.Hosts {
 		path := fmt.Sprintf("hosts[%d]", i)
 		where := h.IP.String()

@@ -44,7 +44,7 @@ func (c SegmentConfig6) Validate() []Fault {
 	c = c.withDefaults()
 	if c.validateSubnet(&f) {
 		c.validateServer(&f)
-		c.validateRanges(&f)
+		checkRanges(&f, "", c.Ranges, c.Subnet)
 		c.validateDelegations(&f)
 	}
 	if c.DUID != nil && (len(c.DUID) < minDUID || len(c.DUID) > maxDUID) {
@@ -117,28 +117,6 @@ func (c SegmentConfig6) validateServer(f *faults) {
 	}
 }
 
-func (c SegmentConfig6) validateRanges(f *faults) {
-	for i, g := range c.Ranges {
-		path := fmt.Sprintf("ranges[%d]", i)
-		switch {
-		case !g.First.Is6() || !g.Last.Is6():
-			f.add(path, "needs two IPv6 addresses")
-			continue
-		case g.Last.Less(g.First):
-			f.add(path, "%s comes after %s", g.First, g.Last)
-			continue
-		case !c.Subnet.Contains(g.First) || !c.Subnet.Contains(g.Last):
-			f.add(path, "%s-%s is not within %s", g.First, g.Last, c.Subnet)
-			continue
-		}
-		for j, o := range c.Ranges[:i] {
-			if o.First.Is6() && o.Last.Is6() && !g.Last.Less(o.First) && !o.Last.Less(g.First) {
-				f.add(path, "%s-%s overlaps ranges[%d]", g.First, g.Last, j)
-			}
-		}
-	}
-}
-
 func (c SegmentConfig6) validateDelegations(f *faults) {
 	for i, d := range c.Delegations {
 		path := fmt.Sprintf("prefixes[%d]", i)
@@ -173,14 +151,7 @@ func (c SegmentConfig6) hasRoomFor(r Reservation6) bool {
 }
 
 func (c SegmentConfig6) validateHosts(f *faults) {
-	seen := map[string]int{}
-	once := func(i int, path, kind, key, shown string) {
-		if j, dup := seen[kind+key]; dup {
-			f.add(path, "%s is already that of hosts[%d]", shown, j)
-			return
-		}
-		seen[kind+key] = i
-	}
+	once := f.once()
 	for i, h := range c.Hosts {
 		path := fmt.Sprintf("hosts[%d]", i)
 		for _, msg := range h.faults() {

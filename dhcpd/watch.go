@@ -4,7 +4,6 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
-	"unique"
 )
 
 // LeaseChange says that an address or a delegated prefix is its client's, or no
@@ -31,25 +30,19 @@ type watcher struct{ fn func(LeaseChange) }
 
 // audience are the watchers of a segment, as one of its servers knows them, under
 // its lock. B is what the server has of a lease.
-type audience[B interface{ durably() *bool }] struct {
+type audience[B tenancy] struct {
 	watchers []*watcher // nil, as a rule; never changed, only replaced
 	about    func(B) LeaseChange
 }
 
-// bound is part of what a server has of a lease: it is its client's, and the
-// store and all watchers know.
-type bound bool
-
-func (b *bound) durably() *bool { return (*bool)(b) }
-
 // note says that a lease has become its client's or was renewed, durably, or that
 // it no longer is. Whatever takes a lease from its client comes by here.
 func (a *audience[B]) note(b B, now bool) {
-	was := b.durably()
-	if !now && !*was {
+	h := b.held()
+	if !now && !h.told {
 		return
 	}
-	*was = now
+	h.told = now
 	if a.watchers != nil {
 		c := a.about(b)
 		c.Bound = now
@@ -67,7 +60,7 @@ func (a *audience[B]) observe(all []*watcher, fresh *watcher, held []B) {
 		return
 	}
 	for _, b := range held {
-		if *b.durably() {
+		if b.held().told {
 			c := a.about(b)
 			c.Bound = true
 			fresh.fn(c)
@@ -116,37 +109,31 @@ func (s *Service) setWatchers(segment uint32, all []*watcher, fresh *watcher) {
 		s.watchers[segment] = all
 	}
 	if srv := s.servers[segment]; srv != nil {
-		srv.mu.Lock()
-		srv.observe(all, fresh, srv.expiry)
-		srv.mu.Unlock()
+		srv.observe(all, fresh)
 	}
 	if srv := s.servers6[segment]; srv != nil {
-		srv.mu.Lock()
-		srv.observe(all, fresh, srv.expiry)
-		srv.mu.Unlock()
+		srv.observe(all, fresh)
 	}
 }
 
-// aboutLease is what can be told of a lease, whatever its family.
-func aboutLease(p netip.Prefix, chaddr string, at unique.Handle[place]) LeaseChange {
-	c := LeaseChange{Prefix: p}
-	if len(chaddr) == len(c.MAC) {
-		copy(c.MAC[:], chaddr)
-	}
-	if at != (unique.Handle[place]{}) {
-		c.Port, c.VTEP = at.Value().port, at.Value().vtep
+// about is what can be told of a lease, whatever its family.
+func (h *tenure) about(p netip.Prefix) LeaseChange {
+	at := h.where()
+	c := LeaseChange{Prefix: p, Port: at.port, VTEP: at.vtep}
+	if len(h.chaddr) == len(c.MAC) {
+		copy(c.MAC[:], h.chaddr)
 	}
 	return c
 }
 
 func (s *Server) aboutLease(b *binding) LeaseChange {
-	chaddr, n := b.chaddr, s.home(b.ip)
+	n := s.home(b.ip)
+	c := b.about(netip.PrefixFrom(toAddr(b.ip), 32))
 	if b.htype != htypeEthernet {
-		chaddr = ""
+		c.MAC = [6]byte{}
 	}
-	c := aboutLease(netip.PrefixFrom(toAddr(b.ip), 32), chaddr, b.place)
 	c.Relayed = n != s.nets[0] && n != s.stray
 	return c
 }
 
-func (b *binding6) aboutLease() LeaseChange { return aboutLease(b.prefix, b.chaddr, b.place) }
+func (s *Server6) aboutLease(b *binding6) LeaseChange { return b.about(b.prefix) }
