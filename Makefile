@@ -35,7 +35,7 @@ RACE = -count=1 -short -race -skip=$(subst $(space),|,$(RACE_LEAVES)) ./...
 RACE_LEAVES = TestTheCommandsOfTheREADMEDoWhatItSays TestAnIdleDaemonNeedsLittle \
   TestARunMeasuresEverythingOfEverySystemAndLeavesNothing TestARunThatIsInterruptedLeavesNothing \
   TestEveryBehaviourOfTheListHolds TestTheTableInTheDocsIsWhatTheServersDo TestTheBootExampleOfTheDocsBootsEveryMachine \
-  TestAMachineBootsFromTheNetworkAcrossTheTunnel TestTheSwitchDoesWhatPeersAndGuestsRelyOn TestTheTableInTheDocsIsWhatLinuxDoes \
+  TestAMachineBootsFromTheNetworkAcrossTheTunnel TestVirtualMachines TestTheSwitchDoesWhatPeersAndGuestsRelyOn TestTheTableInTheDocsIsWhatLinuxDoes \
   TestEveryScenarioRunsAndAllocatesNothing/./1000000
 space := $(subst ,, )
 
@@ -47,13 +47,14 @@ TEST_NEEDS = ip:iproute2 ping:iputils-ping ethtool:ethtool gcc:build-essential \
   udhcpc:udhcpc dhclient:isc-dhcp-client dhcpcd:dhcpcd-base \
   /lib/systemd/systemd-networkd:systemd dhcp6c:wide-dhcpv6-client rdisc6:ndisc6 iperf3:iperf3 tshark:tshark \
   ovs-vswitchd:openvswitch-switch perfdhcp:kea-admin kea-dhcp4:kea-dhcp4-server dnsmasq:dnsmasq-base \
-  qemu-system-x86_64:qemu-system-x86
+  qemu-system-x86_64:qemu-system-x86 xz:xz-utils
 
 # Much of it lies where only root looks.
 deps test unit race: export PATH := $(PATH):/usr/sbin:/sbin
 
 deps:
 	@.ci/deps $(TEST_NEEDS)
+	@.ci/guest bin/guest
 
 lint:
 	@out="$$(gofmt -l .)"; if [ -n "$$out" ]; then echo "gofmt would change:" $$out >&2; exit 1; fi
