@@ -75,6 +75,10 @@ type Config struct {
 	Accept     Accept     // whose packets are decapsulated
 	Strict     bool       // drop packets that set reserved bits of the VXLAN header
 	NoChecksum bool       // send without outer UDP checksums
+	ZeroSum6   bool       // accept packets without them over IPv6 (RFC 6935); NoChecksum does, too
+	DF         DF         // the don't-fragment flag of outer IPv4 headers
+	Fragment   bool       // a last resort: what is too big for the path leaves in fragments; DF is DFClear then
+	GBP        bool       // group policy tags are read and written (draft-smith-vxlan-group-policy)
 	TTL        uint8      // of outer headers; 0 = 64
 	InheritTTL bool       // the inner header's TTL instead, where there is one
 	TOS        *uint8     // DSCP of outer headers; nil inherits the inner one's
@@ -144,6 +148,9 @@ type PortConfig struct {
 	DHCPRate     int  // DHCP messages a second that are served; 0 = no limit
 	DHCPCheckMAC bool // the DHCP client must be the frame's source (relayed messages aside)
 
+	GBP      uint16   // group of its frames, which they carry as a tag; 0 = none. Needs Config.GBP
+	GBPAllow []uint16 // groups whose frames it gets, 0 being those without a tag; nil = all frames. Needs Config.GBP
+
 	Device tap.Device // opened elsewhere; nil = by Config.OpenTAP. The VTEP closes it, also where it cannot be attached
 }
 
@@ -169,6 +176,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.TTL == 0 {
 		c.TTL = 64
+	}
+	if c.Fragment {
+		c.DF = DFClear
 	}
 	if c.BusyPoll == 0 {
 		c.BusyPoll = DefaultBusyPoll

@@ -247,6 +247,10 @@ func TestEveryDropIsCountedOnceWithItsReasonUnderItsSegment(t *testing.T) {
 			r.fromPort("slow", discover(1))
 			r.fromPort("slow", discover(1))
 		}, "dhcp_rate@100", false},
+		{"a group that the port does not get", Config{GBP: true}, SegmentConfig{}, func(r *rig, s *Segment) {
+			r.attach(s, PortConfig{Name: "picky", GBPAllow: []uint16{7}})
+			r.fromPort("a", f)
+		}, "group_policy@100", false},
 		{"a message about another client", Config{}, SegmentConfig{DHCP: dhcpConfig(9)}, func(r *rig, s *Segment) {
 			r.attach(s, PortConfig{Name: "strict", DHCPCheckMAC: true})
 			r.fromPort("strict", broadcastBOOTP(t, mac(1), (&dhcpdtest.Client{MAC: hw(mac(2))}).Discover()))

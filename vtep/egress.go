@@ -149,6 +149,9 @@ func (w *worker) flushPorts() {
 
 func (w *worker) flushPort(p *Port) {
 	st := &p.state[w.id]
+	if allow := p.limits.Load().allow; allow != nil {
+		w.police(p, allow)
+	}
 	can := p.dev.Offload().Complete()
 	from := 0
 	for i, f := range st.out {
@@ -244,7 +247,7 @@ func (w *worker) toPeer(s *Segment, f *frame.Frame, dst *underlay.Remote, to *re
 		w.flushTunnel(s)
 	}
 	f.FinishChecksum()
-	encap.PutHeader(f.Room(encap.HeaderLen), s.vni)
+	encap.PutPolicyHeader(f.Room(encap.HeaderLen), s.vni, encap.Policy(f.Policy))
 	n := len(w.pieces)
 	w.pieces = append(w.pieces, f.WithRoom(encap.HeaderLen))
 	w.gather(f, dst, to, underlay.Packet{Data: w.pieces[n : n+1 : n+1], Count: 1})
@@ -275,7 +278,7 @@ func (w *worker) trainToPeer(s *Segment, f *frame.Frame, dst *underlay.Remote, t
 			at := len(w.headers)
 			h := w.headers[at : at+header]
 			w.headers = w.headers[:at+header]
-			encap.PutHeader(h, s.vni)
+			encap.PutPolicyHeader(h, s.vni, encap.Policy(f.Policy))
 			w.pieces = append(w.pieces, h, g.Segment(k, h[encap.HeaderLen:]))
 			k++
 		}
@@ -296,6 +299,9 @@ func (w *worker) gather(f *frame.Frame, dst *underlay.Remote, to *remote, p unde
 	}
 	if w.v.cfg.InheritTTL {
 		p.TTL = f.Info.TTL
+	}
+	if w.v.cfg.DF == DFInherit {
+		p.NoDF = f.Info.EtherType == frame.TypeIPv4 && f.Info.L3 != 0 && !f.DontFragment()
 	}
 	p.TOS, p.Entropy, p.Dst = encap.OuterTOS(f.Info.TOS, dscp), f.Hash(), dst
 	w.packets = append(w.packets, p)

@@ -70,7 +70,7 @@ func (w *worker) packet(from *sender, d *frame.Frame, start, end, inner int) {
 		w.carry()
 	}
 	b := d.Bytes()[start:end]
-	vni, why := header(b, w.v.cfg.Strict)
+	vni, policy, why := w.header(b)
 	if why == frame.NotDropped && (from.peer == nil || from.s.vni != vni || from.peer.Addr != d.Outer.Src) {
 		why = w.identify(from, vni, d.Outer.Src)
 	}
@@ -85,6 +85,10 @@ func (w *worker) packet(from *sender, d *frame.Frame, start, end, inner int) {
 		f.Drop(why)
 		return
 	}
+	if policy != w.policy { // frames of different groups are never merged
+		w.carry()
+		w.policy = policy
+	}
 	from.packets++
 	from.bytes += uint64(len(b) - encap.HeaderLen)
 
@@ -97,7 +101,7 @@ func (w *worker) packet(from *sender, d *frame.Frame, start, end, inner int) {
 		}
 	}
 	f := w.next(from.s, d, start+encap.HeaderLen, end)
-	f.Ingress = uint32(fdb.Remote(from.peer.ID))
+	f.Ingress, f.Policy = uint32(fdb.Remote(from.peer.ID)), uint32(policy)
 	if !f.Parse() {
 		f.Drop(frame.Malformed)
 		return
@@ -147,17 +151,22 @@ func (w *worker) next(s *Segment, d *frame.Frame, start, end int) *frame.Frame {
 }
 
 // header reads a VXLAN header, in front of an Ethernet header at least.
-func header(b []byte, strict bool) (encap.VNI, frame.Reason) {
-	vni, fault := encap.ParseHeader(b, strict)
+func (w *worker) header(b []byte) (vni encap.VNI, policy encap.Policy, why frame.Reason) {
+	var fault encap.Fault
+	if w.v.cfg.GBP {
+		vni, policy, fault = encap.ParsePolicyHeader(b, w.v.cfg.Strict)
+	} else {
+		vni, fault = encap.ParseHeader(b, w.v.cfg.Strict)
+	}
 	switch {
 	case fault == encap.Short, fault == encap.OK && len(b) < encap.HeaderLen+frame.EthernetLen:
-		return 0, frame.OuterShort
+		return 0, 0, frame.OuterShort
 	case fault == encap.NoVNI:
-		return 0, frame.OuterNoVNI
+		return 0, 0, frame.OuterNoVNI
 	case fault == encap.Reserved:
-		return 0, frame.OuterReserved
+		return 0, 0, frame.OuterReserved
 	}
-	return vni, frame.NotDropped
+	return vni, policy, frame.NotDropped
 }
 
 // mergeable reports whether a frame may become part of a super-frame, where the
@@ -272,7 +281,7 @@ func (w *worker) learn(s *Segment, vw *view, frames []frame.Frame) {
 		if src == last && in == lastIn {
 			continue
 		}
-		if !vw.learn {
+		if !vw.learn || f.Policy&uint32(encap.PolicyDontLearn) != 0 {
 			if e, ok := s.table.LookupEntry(src, now); ok {
 				refuse(f, e.Origin == fdb.OriginSelf, e.Origin == fdb.OriginStatic && e.Dst != in)
 			}

@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/uvtep/uvtep/encap"
 	"github.com/uvtep/uvtep/fdb"
 )
 
@@ -12,14 +13,19 @@ import (
 type limits struct {
 	macs, leases, rate int // as in PortConfig
 	checkMAC           bool
+
+	policy encap.Policy // tag of its frames
+	groups []uint16     // whose frames it gets; nil: everybody's
+	allow  *groups      // the same, to look up
 }
 
 func limitsOf(c PortConfig) *limits {
-	return &limits{macs: c.MaxMACs, leases: c.MaxLeases, rate: c.DHCPRate, checkMAC: c.DHCPCheckMAC}
+	return &limits{macs: c.MaxMACs, leases: c.MaxLeases, rate: c.DHCPRate, checkMAC: c.DHCPCheckMAC,
+		policy: encap.GroupPolicy(c.GBP), groups: c.GBPAllow, allow: groupsOf(c.GBPAllow)}
 }
 
 // SetLimits gives the port that cfg names the limits of cfg: of MACs, of leases,
-// of DHCP messages, and whose they may be. Nothing else of the port changes, and
+// of DHCP messages, and whose they may be, and its group policy. Nothing else of the port changes, and
 // nobody loses what he has.
 func (s *Segment) SetLimits(cfg PortConfig) error {
 	s.v.mu.Lock()
@@ -27,6 +33,9 @@ func (s *Segment) SetLimits(cfg PortConfig) error {
 	p := s.port(cfg.Name)
 	if p == nil {
 		return fmt.Errorf("segment %v: port %s %w", s.vni, cfg.Name, ErrNotFound)
+	}
+	if err := s.v.cfg.checkPolicy(cfg); err != nil {
+		return fmt.Errorf("segment %v: %w", s.vni, err)
 	}
 	p.limits.Store(limitsOf(cfg))
 	s.table.SetLimit(fdb.Local(p.id), cfg.MaxMACs)

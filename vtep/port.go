@@ -49,6 +49,9 @@ func (s *Segment) AttachPort(cfg PortConfig) (*Port, error) {
 	if err == nil && s.port(cfg.Name) != nil {
 		err = fmt.Errorf("segment %v: port %s %w", s.vni, cfg.Name, ErrExists)
 	}
+	if policy := s.v.cfg.checkPolicy(cfg); err == nil && policy != nil {
+		err = fmt.Errorf("segment %v: %w", s.vni, policy)
+	}
 	switch {
 	case err != nil && cfg.Device != nil:
 		return nil, errors.Join(err, cfg.Device.Close())
@@ -208,6 +211,9 @@ type PortStats struct {
 	MaxLeases, DHCPRate int // 0 = no limit
 	DHCPCheckMAC        bool
 
+	GBP      uint16   // of its frames; 0 = none
+	GBPAllow []uint16 // whose frames it gets; nil = all
+
 	Traffic
 }
 
@@ -228,6 +234,7 @@ func (p *Port) Stats() PortStats {
 	l := p.limits.Load()
 	st := PortStats{ID: p.id, Name: p.cfg.Name, Kind: p.cfg.kind(), State: "up", Vanished: p.gone.Load(), Queues: len(p.queues), Isolated: p.cfg.Isolated, MaxMACs: l.macs, Offload: p.dev.Offload().Names(),
 		MaxLeases: l.leases, DHCPRate: l.rate, DHCPCheckMAC: l.checkMAC}
+	st.GBP, st.GBPAllow = l.policy.Group(), l.groups
 	if st.Vanished || !p.linkUp() {
 		st.State = "down"
 	}

@@ -46,6 +46,15 @@ type (
 	UnderlayOpener  = underlay.Opener
 )
 
+// DF says what the don't-fragment flag of outer IPv4 headers is, for Config.DF.
+type DF = underlay.DF
+
+const (
+	DFSet     = underlay.DFSet     // it is set
+	DFClear   = underlay.DFClear   // routers may fragment
+	DFInherit = underlay.DFInherit // as in the inner IPv4 header; set where there is none
+)
+
 // What an underlay can do for many datagrams at once, for Underlay.Offload; 0
 // is fine.
 const (

@@ -99,6 +99,6 @@ func (sv *service) reflect(vw *view, f *frame.Frame) {
 	copy(b, b[6:12])
 	sv.mac.Put(b[6:])
 	in := fdb.Dst(f.Ingress)
-	f.Ingress = uint32(fdb.Self)
+	f.Ingress, f.Policy = uint32(fdb.Self), 0
 	vw.direct(f, in)
 }

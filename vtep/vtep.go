@@ -57,6 +57,7 @@ func New(cfg Config) (*VTEP, error) {
 	}
 	ep, err := cfg.OpenUnderlay(underlay.Config{
 		Local: cfg.Local, Port: cfg.Port, Device: cfg.Device, Checksum: !cfg.NoChecksum, TTL: cfg.TTL, Queues: cfg.Workers,
+		ZeroSum6: cfg.ZeroSum6, DF: cfg.DF, Fragment: cfg.Fragment,
 		Offload: cfg.offload().ofUnderlay(),
 	})
 	if err != nil {

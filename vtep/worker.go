@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/uvtep/uvtep/encap"
 	"github.com/uvtep/uvtep/fdb"
 	"github.com/uvtep/uvtep/internal/frame"
 	"github.com/uvtep/uvtep/internal/offload"
@@ -43,6 +44,7 @@ type worker struct {
 	inner    [innerLen]frame.Frame
 	segments [innerLen]*Segment // whose they are; nil where that is not known
 	n        int                // frames in inner
+	policy   encap.Policy       // of all of them that were not dropped at once
 	merger   offload.Merger
 	tried    int // frames of the batch that others could be merged into
 	barren   int // batches in a row in which none were
@@ -214,6 +216,9 @@ func (w *worker) fromPort(p *Port, frames []frame.Frame) {
 	t := &p.state[w.id].traffic
 	t.rxPackets.add(uint64(len(frames)))
 	t.rxBytes.add(bytes)
+	if l := p.limits.Load(); l.policy != 0 {
+		tag(frames, l.policy)
+	}
 	parse(frames)
 	if dropped := w.forward(p.seg, frames); dropped > 0 {
 		t.rxDropped.add(uint64(dropped))

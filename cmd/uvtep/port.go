@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"math"
 	"path"
 
 	"github.com/spf13/cobra"
@@ -35,8 +36,16 @@ func portAddCommand(client func() *control.Client) *cobra.Command {
 	f.IntVar(&p.MaxLeases, "max-leases", 0, "limit of its clients' DHCP leases (default: none)")
 	f.IntVar(&p.DHCPRate, "dhcp-rate", 0, "limit of DHCP messages a second (default: none)")
 	f.BoolVar(&p.DHCPCheckMAC, "dhcp-check-mac", false, "serve only DHCP clients that are the source of their frame")
+	f.Uint16Var(&p.GBP, "gbp", 0, "group policy id of its frames (default: none)")
+	allow := f.UintSlice("gbp-allow", nil, "group policy ids of the frames it gets, 0 being those without one (default: all frames)")
 	require(c, "vni")
 	c.RunE = func(c *cobra.Command, _ []string) error {
+		for _, id := range *allow {
+			if id > math.MaxUint16 {
+				return usagef("--gbp-allow: %d is outside 0..65535", id)
+			}
+			p.GBPAllow = append(p.GBPAllow, uint16(id))
+		}
 		if err := exactlyOne(c, "tap", "stream"); err != nil {
 			return err
 		}

@@ -44,7 +44,17 @@ func (s *source) underlay(p path, raw *rawUnderlay) Underlay {
 		Checksum: s.boolean(raw.Checksum, true),
 		TTL:      TTL{Value: DefaultTTL},
 		TOS:      TOS{Inherit: true},
+		DF:       oneOf(s, p.key("df"), raw.DF, string(raw.DF), DFSet),
+		Fragment: raw.Fragment,
+		ZeroSum6: raw.ZeroSum6,
+		GBP:      raw.GBP,
 		Strict:   raw.Strict,
+	}
+	if u.Fragment {
+		if s.has(p.key("df")) && u.DF != DFClear {
+			s.fault(p.key("fragment"), "what may be fragmented has no DF flag: %s cannot be %s", s.other(p.key("df")), u.DF)
+		}
+		u.DF = DFClear
 	}
 	u.Device, _ = s.ifname(p.key("device"), raw.Device)
 	s.missing(p.key("local"), "this VTEP's address is needed, such as 10.9.0.1")
@@ -67,11 +77,11 @@ func (s *source) underlay(p path, raw *rawUnderlay) Underlay {
 		}
 		u.TOS = TOS{Inherit: word, Value: uint8(n)}
 	}
-	u.SourcePorts = s.sourcePorts(p.key("source_ports"), &raw.SourcePorts)
+	u.SourcePorts = s.sourcePorts(p.key("source_ports"), &raw.SourcePorts, u.DF)
 	return u
 }
 
-func (s *source) sourcePorts(p path, raw *rawSourcePorts) SourcePorts {
+func (s *source) sourcePorts(p path, raw *rawSourcePorts, df DF) SourcePorts {
 	out := SourcePorts{Low: DefaultSourceLow, High: DefaultSourceHigh}
 	if at := p.key("range"); s.has(at) {
 		lo, hi, _ := strings.Cut(string(raw.Range), "-")
@@ -86,12 +96,28 @@ func (s *source) sourcePorts(p path, raw *rawSourcePorts) SourcePorts {
 			out.Low, out.High = uint16(low), uint16(high)
 		}
 	}
-	room := int64(out.High-out.Low) + 1
-	out.Count = int(s.integer(p.key("count"), raw.Count, 1, 256, min(DefaultSourceCount, room)))
-	if int64(out.Count) > room {
+	most := out.room(df)
+	out.Count = int(s.integer(p.key("count"), raw.Count, 1, 256, int64(min(DefaultSourceCount, most))))
+	switch {
+	case df == DFInherit && most == 0:
+		s.fault(p.key("range"), "one source port is too few: %s needs one for packets with the flag and one for those without", s.other("underlay.df"))
+	case df == DFInherit && out.Count > most:
+		s.fault(p.key("count"), "twice %d source ports, for packets with the flag and for those without as %s needs them, do not fit in %d-%d",
+			out.Count, s.other("underlay.df"), out.Low, out.High)
+	case out.Count > most:
 		s.fault(p.key("count"), "%d source ports do not fit in %d-%d", out.Count, out.Low, out.High)
 	}
 	return out
+}
+
+// room is how many source ports there can be: with DFInherit, flows are spread
+// over as many for packets with the flag as for those without.
+func (p SourcePorts) room(df DF) int {
+	n := int(p.High-p.Low) + 1
+	if df == DFInherit {
+		n /= 2
+	}
+	return n
 }
 
 func (s *source) api(p path, raw *rawAPI) API {

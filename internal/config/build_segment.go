@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 )
@@ -29,7 +30,9 @@ func (s *source) segment(p path, raw *rawSegment, u *Underlay) Segment {
 		seg.Group = a
 	}
 	for i := range raw.Ports {
-		seg.Ports = append(seg.Ports, s.port(p.key("ports").index(i), &raw.Ports[i]))
+		at := p.key("ports").index(i)
+		seg.Ports = append(seg.Ports, s.port(at, &raw.Ports[i]))
+		s.needGBP(at, u)
 	}
 	for i := range raw.FDB {
 		seg.FDB = append(seg.FDB, s.static(p.key("fdb").index(i), &raw.FDB[i], seg.Ports, u))
@@ -125,6 +128,8 @@ func (s *source) port(p path, raw *rawPort) Port {
 		DHCPRate:     int(s.integer(p.key("dhcp_rate"), raw.DHCPRate, 0, 1_000_000, 0)),
 		DHCPCheckMAC: raw.DHCPCheckMAC,
 	}
+	port.GBP = uint16(s.integer(p.key("gbp"), raw.GBP, 0, 65535, 0))
+	port.GBPAllow = s.groups(p.key("gbp_allow"), raw.GBPAllow)
 	s.portDevice(p, raw, &port)
 	port.Rename, _ = s.ifname(p.key("rename"), raw.Rename)
 	port.MAC, _ = s.mac(p.key("mac"), raw.MAC)
@@ -136,6 +141,36 @@ func (s *source) port(p path, raw *rawPort) Port {
 		s.fault(p.key("bridge"), "%s is the port's own name", port.Bridge)
 	}
 	return port
+}
+
+// groups are group policy ids, of which none may be twice.
+func (s *source) groups(p path, list []int64) []uint16 {
+	if s.has(p) && len(list) == 0 {
+		s.fault(p, "is empty: list the groups whose frames the port gets, or leave the key out")
+	}
+	var out []uint16
+	for i, v := range list {
+		id := s.integer(p.index(i), v, 0, 65535, -1)
+		if id >= 0 && slices.Contains(out, uint16(id)) {
+			s.fault(p.index(i), "%d is listed twice", id)
+		} else if id >= 0 {
+			out = append(out, uint16(id))
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+// needGBP wants the tags that a port has to do with to be spoken.
+func (s *source) needGBP(p path, u *Underlay) {
+	if u.GBP {
+		return
+	}
+	for _, key := range []path{p.key("gbp"), p.key("gbp_allow")} {
+		if s.has(key) {
+			s.fault(key, "group policy needs underlay.gbp: true; %s is false", s.other("underlay.gbp"))
+		}
+	}
 }
 
 // finalName is what the kernel side of a port is called in the end.

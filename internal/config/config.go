@@ -37,6 +37,10 @@ type Underlay struct {
 	Checksum    bool // send outer UDP checksums
 	TTL         TTL
 	TOS         TOS
+	DF          DF
+	Fragment    bool // what is too big is sent in fragments; DF is DFClear then
+	ZeroSum6    bool // accept zero UDP checksums over IPv6
+	GBP         bool // group policy tags are read and written
 	Strict      bool // drop packets that set reserved bits (RFC 7348, section 5)
 	SourcePorts SourcePorts
 }
@@ -63,10 +67,20 @@ type TOS struct {
 	Value   uint8 // 0 if Inherit
 }
 
+// DF says what the don't-fragment flag of outer IPv4 headers is.
+type DF string
+
+// Values of DF.
+const (
+	DFSet     DF = "true"
+	DFClear   DF = "false"
+	DFInherit DF = inherit // the inner IPv4 header's; set where there is none
+)
+
 // SourcePorts are the outer UDP source ports that flows are spread over.
 type SourcePorts struct {
-	Count     int    // 1..256
-	Low, High uint16 // at least Count ports
+	Count     int    // 1..256; twice as many are used with DFInherit
+	Low, High uint16 // at least as many ports
 }
 
 // API says where the daemon is asked and told. What is explicit was named in
@@ -117,6 +131,9 @@ type Port struct {
 	MaxLeases    int  // of its clients, IPv4 and IPv6 each; 0 = no limit
 	DHCPRate     int  // messages a second; 0 = no limit
 	DHCPCheckMAC bool // the client must be the frame's source
+
+	GBP      uint16   // group of its frames; 0 = none
+	GBPAllow []uint16 // groups whose frames it gets, 0 being those without one; nil = all frames
 }
 
 // Defaults of keys that are left out.

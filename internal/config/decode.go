@@ -240,8 +240,17 @@ func (s *source) text(n ast.Node, v reflect.Value, p path) {
 			s.fault(p, "a number is written without quotes: %s", t.Value)
 		}
 		v.SetString(t.Value)
+		if _, is := v.Interface().(dfText); is && (t.Value == "true" || t.Value == "false") {
+			s.fault(p, "%s is written without quotes", t.Value)
+		}
 	case *ast.LiteralNode:
 		v.SetString(t.Value.Value)
+	case *ast.BoolNode:
+		if _, is := v.Interface().(dfText); is {
+			v.SetString(strconv.FormatBool(t.Value))
+			return
+		}
+		s.fault(p, "a text is needed, not %s", kindOf(n))
 	case *ast.IntegerNode:
 		if orNumber {
 			v.SetString(t.GetToken().Value)

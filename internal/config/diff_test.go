@@ -70,21 +70,26 @@ func TestSegmentsComeAndGoByVNI(t *testing.T) {
 func TestEveryKeyOutsideOfSegmentsNeedsARestart(t *testing.T) {
 	from := mustParse(t, "underlay: {local: 10.9.0.1}\n")
 	for path, file := range map[string]string{
-		"underlay.local":        "underlay: {local: 10.9.0.2}",
-		"underlay.port":         "underlay: {local: 10.9.0.1, port: 8472}",
-		"underlay.device":       "underlay: {local: 10.9.0.1, device: eth0}",
-		"underlay.accept":       "underlay: {local: 10.9.0.1, accept: any}",
-		"underlay.checksum":     "underlay: {local: 10.9.0.1, checksum: false}",
-		"underlay.ttl":          "underlay: {local: 10.9.0.1, ttl: 65}",
-		"underlay.tos":          "underlay: {local: 10.9.0.1, tos: 0}",
-		"underlay.strict":       "underlay: {local: 10.9.0.1, strict: true}",
-		"underlay.source_ports": "underlay: {local: 10.9.0.1, source_ports: {count: 4}}",
-		"workers":               "underlay: {local: 10.9.0.1}\nworkers: 1",
-		"offload":               "underlay: {local: 10.9.0.1}\noffload: off",
-		"busy_poll":             "underlay: {local: 10.9.0.1}\nbusy_poll: 0s",
-		"state":                 "underlay: {local: 10.9.0.1}\nstate: /tmp",
-		"api.socket":            "underlay: {local: 10.9.0.1}\napi: {socket: a}",
-		"api.http":              "underlay: {local: 10.9.0.1}\napi: {http: \"\"}",
+		"underlay.local":    "underlay: {local: 10.9.0.2}",
+		"underlay.port":     "underlay: {local: 10.9.0.1, port: 8472}",
+		"underlay.device":   "underlay: {local: 10.9.0.1, device: eth0}",
+		"underlay.accept":   "underlay: {local: 10.9.0.1, accept: any}",
+		"underlay.checksum": "underlay: {local: 10.9.0.1, checksum: false}",
+		"underlay.ttl":      "underlay: {local: 10.9.0.1, ttl: 65}",
+		"underlay.tos":      "underlay: {local: 10.9.0.1, tos: 0}",
+		"underlay.strict":   "underlay: {local: 10.9.0.1, strict: true}",
+		"underlay.df":       "underlay: {local: 10.9.0.1, df: inherit}",
+		"underlay.fragment": "underlay: {local: 10.9.0.1, fragment: true}",
+		"underlay.gbp":      "underlay: {local: 10.9.0.1, gbp: true}",
+
+		"underlay.zero_checksum6": "underlay: {local: 10.9.0.1, zero_checksum6: true}",
+		"underlay.source_ports":   "underlay: {local: 10.9.0.1, source_ports: {count: 4}}",
+		"workers":                 "underlay: {local: 10.9.0.1}\nworkers: 1",
+		"offload":                 "underlay: {local: 10.9.0.1}\noffload: off",
+		"busy_poll":               "underlay: {local: 10.9.0.1}\nbusy_poll: 0s",
+		"state":                   "underlay: {local: 10.9.0.1}\nstate: /tmp",
+		"api.socket":              "underlay: {local: 10.9.0.1}\napi: {socket: a}",
+		"api.http":                "underlay: {local: 10.9.0.1}\napi: {http: \"\"}",
 	} {
 		d := Diff(from, mustParse(t, file))
 		if want := []string{path + ": cannot change while running; restart"}; !reflect.DeepEqual(d.NeedsRestart, want) {

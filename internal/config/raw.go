@@ -22,6 +22,10 @@ type rawUnderlay struct {
 	Checksum    *bool          `yaml:"checksum" jsonschema_description:"Send outer UDP checksums (default true); zero checksums cost receivers their GRO."`
 	TTL         ttlText        `yaml:"ttl" jsonschema_description:"Outer TTL or hop limit, 1 to 255 (default 64), or inherit."`
 	TOS         tosText        `yaml:"tos" jsonschema_description:"Outer TOS or traffic class, a number whose two ECN bits are zero, or inherit (the default). ECN follows RFC 6040 either way."`
+	DF          dfText         `yaml:"df" jsonschema_description:"The don't-fragment flag of outer IPv4 headers: true (the default), false (routers may fragment), or inherit: that of the inner IPv4 header, true where there is none."`
+	Fragment    bool           `yaml:"fragment" jsonschema_description:"A last resort: this host sends what is too big for the path in fragments, over IPv4 without DF, instead of dropping it."`
+	ZeroSum6    bool           `yaml:"zero_checksum6" jsonschema_description:"Accept packets without a UDP checksum over IPv6 (RFC 6935, RFC 6936); checksum: false accepts them too."`
+	GBP         bool           `yaml:"gbp" jsonschema_description:"Read and write the group policy tag of VXLAN headers (draft-smith-vxlan-group-policy; Linux: gbp)."`
 	Strict      bool           `yaml:"strict" jsonschema_description:"Drop packets that set reserved bits of the VXLAN header, as Linux does; RFC 7348 says to ignore them, which is the default."`
 	SourcePorts rawSourcePorts `yaml:"source_ports" jsonschema_description:"Outer UDP source ports, which spread flows over paths and queues."`
 }
@@ -89,4 +93,7 @@ type rawPort struct {
 	MaxLeases    int64 `yaml:"max_leases" jsonschema:"minimum=0,maximum=16777216" jsonschema_description:"How many DHCP leases its clients may have, IPv4 and IPv6 each; 0 (the default) is no limit."`
 	DHCPRate     int64 `yaml:"dhcp_rate" jsonschema:"minimum=0,maximum=1000000" jsonschema_description:"How many DHCP messages a second of its clients are served; 0 (the default) is no limit."`
 	DHCPCheckMAC bool  `yaml:"dhcp_check_mac" jsonschema_description:"Serve only DHCP clients that name the source of their frame as their hardware address; messages of relays aside."`
+
+	GBP      int64   `yaml:"gbp" jsonschema:"minimum=0,maximum=65535" jsonschema_description:"Group policy id that the frames from this port carry; 0 (the default) is none. Needs underlay.gbp."`
+	GBPAllow []int64 `yaml:"gbp_allow" jsonschema:"minItems=1" jsonschema_description:"Group policy ids of the frames that this port gets, and no others; 0 is frames without one. Default: all frames. Needs underlay.gbp."`
 }

@@ -25,6 +25,7 @@ type (
 	serveText     string
 	ttlText       string
 	tosText       string
+	dfText        string // true, false, or inherit
 	dhcpMTUText   string
 	raMTUText     string
 	probeText     string // a duration, or off
@@ -55,6 +56,9 @@ func (offloadText) words() []string { return []string{auto, off} }
 func (acceptText) words() []string  { return []string{string(AcceptPeers), string(AcceptAny)} }
 func (serveText) words() []string   { return []string{string(ServeSegment), string(ServeLocal)} }
 func (probeText) words() []string   { return []string{off} }
+func (dfText) words() []string {
+	return []string{string(DFSet), string(DFClear), string(DFInherit)}
+}
 
 func (addrText) JSONSchema() *jsonschema.Schema {
 	return &jsonschema.Schema{Type: "string", AnyOf: []*jsonschema.Schema{{Format: "ipv4"}, {Format: "ipv6"}}}
@@ -106,6 +110,9 @@ func (tosText) JSONSchema() *jsonschema.Schema {
 	s := numberOr("0", "252", inherit)
 	s.OneOf[0].MultipleOf = "4" // without the ECN bits
 	return s
+}
+func (dfText) JSONSchema() *jsonschema.Schema {
+	return &jsonschema.Schema{OneOf: []*jsonschema.Schema{{Type: "boolean"}, {Type: "string", Enum: []any{inherit}}}}
 }
 func (dhcpMTUText) JSONSchema() *jsonschema.Schema { return numberOr("68", "65535", off) }
 func (raMTUText) JSONSchema() *jsonschema.Schema   { return numberOr("1280", "65535", off) }

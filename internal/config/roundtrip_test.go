@@ -80,8 +80,9 @@ func (g generator) file() string {
 	}
 	underlay := g.some("!local: "+addr(1), "port: "+g.one("4789", "8472", "1", "65535"), "device: eth0", accept,
 		"checksum: "+g.one("true", "false"), "ttl: "+g.one("1", "64", "255", "inherit"), "tos: "+g.one("0", "4", "252", "inherit"),
-		"strict: "+g.one("true", "false"),
-		"source_ports: "+g.one("{}", "{count: 16}", "{count: 1}", "{range: 49152-65535}", "{range: 7-9}", "{count: 2, range: 7-9}"))
+		"strict: "+g.one("true", "false"), "!gbp: true", "zero_checksum6: "+g.one("true", "false"),
+		g.one("df: true", "df: false", "df: inherit", "fragment: true", "fragment: true, df: false", "fragment: false, df: true"),
+		"source_ports: "+g.one("{}", "{count: 16}", "{count: 1}", "{range: 49152-65535}", "{range: 7-9}", "{count: 2, range: 7-10}"))
 	segments := g.list(3, func(i int) string { return g.segment(i, addr, any, v6) })
 	return strings.Join([]string{"underlay: " + underlay, "workers: " + g.one("0", "2", "1024"), "busy_poll: " + g.one("0s", "30us", "1ms50us", "10ms"), "offload: " + g.one("auto", "off", "{tun_gso: false}", "{tun_gro: false, udp_gro: true}", "{udp_gso: false, udp_gro: false}", "{tun_gso: false, tun_gro: false, udp_gso: false, udp_gro: false}"),
 		"state: " + g.one("/var/lib/uvtep", "state", `"a b: #c"`, `"true"`, `"12"`, `'"\'`),
@@ -103,7 +104,8 @@ func (g generator) segment(i int, addr func(int) string, any, v6 bool) string {
 		list = append(list, g.some(fmt.Sprintf("!tap: tap%d-%d", i, j), "netns: "+g.one("g1", "/run/netns/g1", "/proc/1/ns/net"),
 			fmt.Sprintf("rename: eth%d-%d", i, j), fmt.Sprintf(`mac: "02:00:00:01:%02x:%02X"`, i, 10+j), "bridge: br0",
 			"isolated: "+g.one("true", "false"), "max_macs: "+g.one("0", "5"), "max_leases: "+g.one("0", "7"),
-			"dhcp_rate: "+g.one("0", "100"), "dhcp_check_mac: "+g.one("true", "false")))
+			"dhcp_rate: "+g.one("0", "100"), "dhcp_check_mac: "+g.one("true", "false"),
+			"gbp: "+g.one("0", "7", "65535"), "gbp_allow: "+g.one("[7]", "[0, 65535]", "[3, 1, 2]")))
 	}
 	if g.IntN(2) == 0 {
 		list = append(list, g.some(fmt.Sprintf("!stream: /run/vm%d.sock", i), "isolated: true", "max_macs: 5"))

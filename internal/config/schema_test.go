@@ -103,6 +103,8 @@ func TestTheSchemaRefusesWhatIsWrong(t *testing.T) {
 		"underlay: {local: 10.9.0.1, ttl: 256}",
 		"underlay: {local: 10.9.0.1, ttl: inherited}",
 		"underlay: {local: 10.9.0.1, tos: 3}",
+		"underlay: {local: 10.9.0.1, df: \"true\"}",
+		"underlay: {local: 10.9.0.1, df: unset}",
 		ok + "segment: []",
 		ok + "segments: [{}]",
 		ok + "segments: [{vni: 16777216}]",
@@ -126,6 +128,8 @@ func TestTheSchemaRefusesWhatIsWrong(t *testing.T) {
 		ok + "segments: [{vni: 1, ra: on}]",
 		ok + "segments: [{vni: 1, ra: {mtu: 1279}}]",
 		ok + "segments: [{vni: 1, ports: [{tap: a, max_leases: -1}]}]",
+		ok + "segments: [{vni: 1, ports: [{tap: a, gbp: 65536}]}]",
+		ok + "segments: [{vni: 1, ports: [{tap: a, gbp_allow: []}]}]",
 	} {
 		if acceptedBy(root, []byte(data)) == nil {
 			t.Errorf("accepted: %s", data)

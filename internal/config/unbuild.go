@@ -21,6 +21,10 @@ func rawOf(c *Config) rawConfig {
 			Device:   ifnameText(u.Device),
 			Accept:   acceptText(unless(u.Accept, AcceptPeers)),
 			Checksum: falseOnly(u.Checksum),
+			DF:       dfText(unless(u.DF, DFSet)),
+			Fragment: u.Fragment,
+			ZeroSum6: u.ZeroSum6,
+			GBP:      u.GBP,
 			Strict:   u.Strict,
 		},
 		Workers: int64(c.Workers),
@@ -36,7 +40,7 @@ func rawOf(c *Config) rawConfig {
 	if !u.TOS.Inherit {
 		raw.Underlay.TOS = tosText(numberOrInherit(u.TOS.Value, false))
 	}
-	raw.Underlay.SourcePorts = rawSourcePortsOf(u.SourcePorts)
+	raw.Underlay.SourcePorts = rawSourcePortsOf(u)
 	if c.API.SocketExplicit {
 		raw.API.Socket = c.API.Socket
 	}
@@ -56,12 +60,13 @@ func rawOffloadOf(o Offload) rawOffload {
 	return rawOffload{TUNGSO: falseOnly(o.TUNGSO), TUNGRO: falseOnly(o.TUNGRO), UDPGSO: falseOnly(o.UDPGSO), UDPGRO: falseOnly(o.UDPGRO)}
 }
 
-func rawSourcePortsOf(sp SourcePorts) rawSourcePorts {
+func rawSourcePortsOf(u *Underlay) rawSourcePorts {
 	var raw rawSourcePorts
+	sp := u.SourcePorts
 	if sp.Low != DefaultSourceLow || sp.High != DefaultSourceHigh {
 		raw.Range = portRangeText(fmt.Sprintf("%d-%d", sp.Low, sp.High))
 	}
-	raw.Count = unless(int64(sp.Count), min(DefaultSourceCount, int64(sp.High-sp.Low)+1))
+	raw.Count = unless(int64(sp.Count), int64(min(DefaultSourceCount, sp.room(u.DF))))
 	return raw
 }
 
@@ -99,11 +104,16 @@ func rawSegmentOf(s *Segment) rawSegment {
 }
 
 func rawPortOf(p Port) rawPort {
-	return rawPort{
+	raw := rawPort{
 		TAP: ifnameText(p.TAP), Stream: p.Stream, NetNS: p.NetNS, Rename: ifnameText(p.Rename), MAC: macText(p.MAC.String()),
 		Bridge: ifnameText(p.Bridge), Isolated: p.Isolated, MaxMACs: int64(p.MaxMACs),
 		MaxLeases: int64(p.MaxLeases), DHCPRate: int64(p.DHCPRate), DHCPCheckMAC: p.DHCPCheckMAC,
+		GBP: int64(p.GBP),
 	}
+	for _, id := range p.GBPAllow {
+		raw.GBPAllow = append(raw.GBPAllow, int64(id))
+	}
+	return raw
 }
 
 func rawDHCPOf(d *DHCP) *rawDHCP {

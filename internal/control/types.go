@@ -42,6 +42,8 @@ type Port struct {
 	MaxLeases int       `json:"max_leases" doc:"limit of its clients' DHCP leases; 0: none"`
 	DHCPRate  int       `json:"dhcp_rate" doc:"limit of DHCP messages a second; 0: none"`
 	CheckMAC  bool      `json:"dhcp_check_mac" doc:"whether a DHCP client must be the source of its frame"`
+	GBP       uint16    `json:"gbp" doc:"group policy id of its frames; 0: none"`
+	GBPAllow  []uint16  `json:"gbp_allow" nullable:"true" doc:"group policy ids of the frames that it gets, 0 being those without one; null: all frames"`
 	RxPackets uint64    `json:"rx_packets" doc:"frames taken from the guest"`
 	RxBytes   uint64    `json:"rx_bytes"`
 	RxDropped uint64    `json:"rx_dropped"`
@@ -170,6 +172,9 @@ type NewPort struct {
 	MaxLeases    int  `json:"max_leases,omitempty" doc:"limit of DHCP leases, IPv4 and IPv6 each; 0: none"`
 	DHCPRate     int  `json:"dhcp_rate,omitempty" doc:"limit of DHCP messages a second; 0: none"`
 	DHCPCheckMAC bool `json:"dhcp_check_mac,omitempty" doc:"the DHCP client must be the source of its frame"`
+
+	GBP      uint16   `json:"gbp,omitempty" doc:"group policy id of its frames; 0: none"`
+	GBPAllow []uint16 `json:"gbp_allow,omitempty" minItems:"1" uniqueItems:"true" doc:"group policy ids of the frames that it gets, 0 being those without one; absent: all frames"`
 }
 
 // Flushed says what a flush removed.

@@ -16,6 +16,13 @@ func vtepConfig(c *config.Config) vtep.Config {
 	v := vtep.Config{
 		Local: u.Local, Port: u.Port, Device: u.Device, Workers: c.Workers, Strict: u.Strict,
 		BusyPoll: cmp.Or(c.BusyPoll, -1), NoChecksum: !u.Checksum, TTL: u.TTL.Value, InheritTTL: u.TTL.Inherit,
+		ZeroSum6: u.ZeroSum6, Fragment: u.Fragment, GBP: u.GBP,
+	}
+	switch u.DF {
+	case config.DFClear:
+		v.DF = vtep.DFClear
+	case config.DFInherit:
+		v.DF = vtep.DFInherit
 	}
 	for _, o := range []struct {
 		used bool
@@ -67,6 +74,7 @@ func portConfig(p config.Port) vtep.PortConfig {
 		Name: p.Name(), Stream: p.Stream, NetNS: p.NetNS, Rename: p.Rename, Bridge: p.Bridge, MAC: p.MAC,
 		Isolated: p.Isolated, MaxMACs: p.MaxMACs,
 		MaxLeases: p.MaxLeases, DHCPRate: p.DHCPRate, DHCPCheckMAC: p.DHCPCheckMAC,
+		GBP: p.GBP, GBPAllow: p.GBPAllow,
 	}
 }
 

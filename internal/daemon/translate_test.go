@@ -23,7 +23,7 @@ func everything(t *testing.T) *config.Config {
 	}
 	changed := strings.NewReplacer(
 		"port: 4789 ", "port: 8472 ", "checksum: true", "checksum: false", "ttl: 64", "ttl: inherit", "tos: inherit", "tos: 8",
-		"strict: false", "strict: true", "count: 16", "count: 8", "range: 49152-65535", "range: 50000-60000", "workers: 0", "workers: 3", "udp_gso: true", "udp_gso: false", "tun_gro: true", "tun_gro: false",
+		"strict: false", "strict: true", "df: true ", "df: false", "fragment: false", "fragment: true", "zero_checksum6: false", "zero_checksum6: true", "count: 16", "count: 8", "range: 49152-65535", "range: 50000-60000", "workers: 0", "workers: 3", "udp_gso: true", "udp_gso: false", "tun_gro: true", "tun_gro: false",
 		"learning: true", "learning: false", "isolated: false", "isolated: true", "max_macs: 0", "max_macs: 5",
 		"authoritative: false", "authoritative: true", "subnet_selection: false", "subnet_selection: true", "serve: segment ", "serve: local ",
 		"rapid_commit: false", "rapid_commit: true", "bootp: false", "bootp: true", "autonomous: false", "autonomous: true", "lifetime: 0s", "lifetime: 30m",
@@ -122,10 +122,22 @@ func TestTheRestOfTheUnderlaysKeysReachIt(t *testing.T) {
 	}
 	want := underlay.Config{
 		Local: netip.MustParseAddr("10.9.0.1"), Port: 8472, Device: "eth0", TTL: 64, Queues: 3, Sources: 8, SourceLow: 50000, SourceHigh: 60000,
-		Offload: underlay.GRO,
+		Offload: underlay.GRO, ZeroSum6: true, DF: underlay.DFClear, Fragment: true,
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("it was opened as %+v, want %+v", got, want)
+	}
+}
+
+func TestTheDFFlagIsWhatTheKeySays(t *testing.T) {
+	for text, want := range map[string]vtep.DF{"": vtep.DFSet, ", df: true": vtep.DFSet, ", df: false": vtep.DFClear, ", df: inherit": vtep.DFInherit, ", fragment: true": vtep.DFClear} {
+		c, err := config.Parse("f", []byte("underlay: {local: 10.9.0.1"+text+"}\n"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := vtepConfig(c).DF; got != want {
+			t.Errorf("%q becomes %v, want %v", text, got, want)
+		}
 	}
 }
 

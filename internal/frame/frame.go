@@ -39,6 +39,10 @@ type Frame struct {
 	// by; the tunnel and the segment itself have numbers of their own.
 	Ingress uint32
 
+	// Policy is the group policy tag of whoever sent the frame, as
+	// encap.Policy has it; 0 is none.
+	Policy uint32
+
 	// Offload is the meaning of the virtio-net header that came with the frame.
 	Offload Offload
 
@@ -128,7 +132,7 @@ func (f *Frame) forget() {
 	if f.Parts != nil { // seldom, and pointers are dearer to write
 		f.Parts, f.rest = nil, 0
 	}
-	f.Ingress = 0
+	f.Ingress, f.Policy = 0, 0
 	f.Offload = Offload{}
 	f.Info = Info{}
 	f.Verdict = Verdict{}

@@ -159,6 +159,10 @@ func (i *Info) setL4(at, n int) {
 	}
 }
 
+// DontFragment is the DF flag of the IPv4 header at Info.L3; the caller has
+// checked that there is one.
+func (f *Frame) DontFragment() bool { return f.Bytes()[f.Info.L3+6]&0x40 != 0 }
+
 // UDPPorts are the ports of a UDP header at Info.L4; the caller has checked
 // Proto and L4.
 func (f *Frame) UDPPorts() (src, dst uint16) {

@@ -34,6 +34,7 @@ const (
 	TooBig      // longer than the way out carries
 	TunnelFull  // the socket's buffer is full
 	TunnelError // the socket refused it
+	GroupPolicy // of a group whose frames the port does not get
 
 	// In a responder.
 	NotForService // to the service's MAC, of a kind it does not answer
@@ -78,6 +79,7 @@ var reasonNames = [Reasons]string{
 	TooBig:        "too_big",
 	TunnelFull:    "tunnel_full",
 	TunnelError:   "tunnel_error",
+	GroupPolicy:   "group_policy",
 	NotForService: "not_for_service",
 	DHCPQueueFull: "dhcp_queue_full",
 	DHCPMalformed: "dhcp_malformed",

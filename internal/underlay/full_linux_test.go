@@ -66,6 +66,7 @@ func queueOf(k *stubborn, sockets int, o Offload) *queue {
 	for i := range sockets {
 		e.sources = append(e.sources, 100+i)
 	}
+	e.withDF = len(e.sources)
 	q := &queue{}
 	q.out.init(e)
 	q.out.kernel = kernel{k.send, k.wait}

@@ -189,52 +189,6 @@ func TestTheOuterHeaderIsAsConfigured(t *testing.T) {
 	}
 }
 
-func TestTheMTUOfThePathIsLearnt(t *testing.T) {
-	for _, v6 := range []bool{false, true} {
-		a, r, b := nettest.New(t, "a"), nettest.New(t, "r"), nettest.New(t, "b")
-		nettest.Veth(t, a, "eth0", r, "eth0")
-		nettest.Veth(t, r, "eth1", b, "eth0")
-		r.Sysctl("net/ipv4/ip_forward", "1")
-		r.Sysctl("net/ipv6/conf/all/forwarding", "1")
-		pre, bits, forAll := "10.0.", "/24", "0.0.0.0/0"
-		mid := ".0."
-		_ = mid
-		near, nearGW, farGW, far := pre+"1.1", pre+"1.2", pre+"2.2", pre+"2.1"
-		if v6 {
-			bits, forAll = "/64", "::/0"
-			near, nearGW, farGW, far = "fd00:1::1", "fd00:1::2", "fd00:2::2", "fd00:2::1"
-		}
-		a.Addr("eth0", near+bits)
-		r.Addr("eth0", nearGW+bits)
-		r.Addr("eth1", farGW+bits)
-		b.Addr("eth0", far+bits)
-		a.Exec("ip", "route", "add", forAll, "via", nearGW)
-		b.Exec("ip", "route", "add", forAll, "via", farGW)
-		r.Exec("ip", "link", "set", "eth1", "mtu", "1300")
-
-		local, remote := netip.MustParseAddr(near), netip.MustParseAddr(far)
-		ea, eb := mustOpen(t, opener(a), config(local)), mustOpen(t, opener(b), config(remote))
-		mustWrite(t, ea, packets(remote, 1, 20)) // the neighbours find each other
-		read(t, eb, 1)
-		big := packets(remote, 1, 1350)
-		for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(time.Millisecond) {
-			ea.Queues()[0].Write(big)
-			if big[0].Reason == frame.TooBig {
-				break
-			}
-			if time.Now().After(deadline) {
-				t.Fatalf("IPv6 %v: the path's MTU was not learnt: %v", v6, big[0].Reason)
-			}
-		}
-		mustWrite(t, ea, packets(remote, 1, 1200))
-		for _, g := range read(t, eb, 1) {
-			if len(g.payload) != 1208 {
-				t.Errorf("a packet of %d bytes arrived", len(g.payload))
-			}
-		}
-	}
-}
-
 func TestASocketThatIsFullIsToldApart(t *testing.T) {
 	w, a, _ := kernelWorld(t, hosts4)
 	cfg := config(w.a)

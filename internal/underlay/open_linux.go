@@ -28,6 +28,8 @@ type endpoint struct {
 	family  int
 	device  string // interface for multicast and MTU; "" if none has the address
 	sources []int  // sockets that are sent from, shared by all queues
+	withDF  int    // how many of them: those after them are for packets without the flag
+	paths   paths
 	queues  []*queue
 	ends    []Queue
 	groups  groups
@@ -99,7 +101,10 @@ func (e *endpoint) open() error {
 		// answers seldom meet at one worker, and that is all.
 		_ = e.spread()
 	}
-	if err := e.openSources(); err != nil {
+	if err := e.openAllSources(); err != nil {
+		return err
+	}
+	if err := e.paths.open(e); err != nil {
 		return err
 	}
 	for _, q := range e.queues {
@@ -247,6 +252,7 @@ func (e *endpoint) Close() error {
 	for _, fd := range e.sources {
 		unix.Close(fd)
 	}
+	e.paths.close()
 	e.queues, e.sources = nil, nil
 	return nil
 }

@@ -57,7 +57,7 @@ func (e *endpoint) receiveOptions(fd int) error {
 	opts := []option{{unix.IPPROTO_IP, unix.IP_RECVTOS, 1}}
 	if e.family == unix.AF_INET6 {
 		opts = []option{{unix.IPPROTO_IPV6, unix.IPV6_RECVTCLASS, 1}}
-		if !e.cfg.Checksum {
+		if !e.cfg.Checksum || e.cfg.ZeroSum6 {
 			opts = append(opts, option{unix.IPPROTO_UDP, udpNoCheck6RX, 1})
 		}
 	}
@@ -71,21 +71,39 @@ func (e *endpoint) receiveOptions(fd int) error {
 // lose takes back an offload that the kernel does not do.
 func (e *endpoint) lose(o Offload) { e.offload.And(^uint32(o)) }
 
-// sendOptions prepares a socket that is sent from. With path MTU discovery the
-// kernel never fragments, and refuses what the interface or, once it was told,
-// the path does not carry.
-func (e *endpoint) sendOptions(fd int) error {
+// discovery is the mode of path MTU discovery of a socket that is sent from. With
+// PMTUDISC_DO the kernel sets DF, never fragments, and refuses what the interface
+// or, once it was told, the path does not carry. PMTUDISC_INTERFACE is the same
+// without DF, for the interface alone. The others fragment.
+func (e *endpoint) discovery(df bool) int {
+	switch {
+	case e.cfg.Fragment && e.family == unix.AF_INET6:
+		return unix.IPV6_PMTUDISC_WANT
+	case e.cfg.Fragment:
+		return unix.IP_PMTUDISC_DONT
+	case df:
+		return unix.IP_PMTUDISC_DO // which IPv6 has under the same number
+	}
+	return unix.IP_PMTUDISC_INTERFACE
+}
+
+// sendOptions prepares a socket that is sent from, with DF or without.
+func (e *endpoint) sendOptions(fd int, df bool) error {
 	ttl := int(e.cfg.TTL)
 	opts := []option{
-		{unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_DO},
+		{unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, e.discovery(df)},
 		{unix.IPPROTO_IP, unix.IP_TTL, ttl},
 		{unix.IPPROTO_IP, unix.IP_MULTICAST_TTL, ttl},
 		{unix.IPPROTO_IP, unix.IP_MULTICAST_LOOP, 0},
 	}
 	if e.family == unix.AF_INET6 {
+		whole := 1
+		if e.cfg.Fragment {
+			whole = 0
+		}
 		opts = []option{
-			{unix.IPPROTO_IPV6, unix.IPV6_MTU_DISCOVER, unix.IPV6_PMTUDISC_DO},
-			{unix.IPPROTO_IPV6, unix.IPV6_DONTFRAG, 1},
+			{unix.IPPROTO_IPV6, unix.IPV6_MTU_DISCOVER, e.discovery(df)},
+			{unix.IPPROTO_IPV6, unix.IPV6_DONTFRAG, whole},
 			{unix.IPPROTO_IPV6, unix.IPV6_UNICAST_HOPS, ttl},
 			{unix.IPPROTO_IPV6, unix.IPV6_MULTICAST_HOPS, ttl},
 			{unix.IPPROTO_IPV6, unix.IPV6_MULTICAST_LOOP, 0},
@@ -142,13 +160,13 @@ func setBuffer(fd, force, plain, size int) {
 
 // openSource opens one socket that is sent from and never heard: replies come
 // to the port that is listened on, and what comes here is dropped at once.
-func (e *endpoint) openSource(port uint16) (int, error) {
+func (e *endpoint) openSource(port uint16, df bool) (int, error) {
 	fd, err := e.socket()
 	if err != nil {
 		return -1, err
 	}
 	if err = dropAll(fd); err == nil {
-		err = e.sendOptions(fd)
+		err = e.sendOptions(fd, df)
 	}
 	if err == nil {
 		err = unix.Bind(fd, sockaddr(e.cfg.Local, port))

@@ -12,19 +12,32 @@ import (
 // the lowest byte of a source port tells apart.
 const steps = 256
 
-// openSources opens the sockets that are sent from. They share the hashes of
+// openAllSources opens the sockets that are sent from. DF is a property of a
+// socket: where packets differ in it there are two sets of them.
+func (e *endpoint) openAllSources() error {
+	both := e.cfg.DF == DFInherit && e.family == unix.AF_INET
+	if err := e.openSources(e.cfg.DF != DFClear || e.family == unix.AF_INET6); err != nil {
+		return err
+	}
+	if e.withDF = len(e.sources); both {
+		return e.openSources(false)
+	}
+	return nil
+}
+
+// openSources opens a set of the sockets that are sent from. They share the hashes of
 // flows evenly, and the lowest byte of the port of each says where its share
 // starts: so the receiver can give a flow to the worker that frame.QueueOf does
 // (spread). Beyond that they lie in the range at random, so that two hosts seldom
 // use the same ones.
-func (e *endpoint) openSources() error {
+func (e *endpoint) openSources(df bool) error {
 	low, high := int(e.cfg.SourceLow), int(e.cfg.SourceHigh)
 	if low > high {
 		return fmt.Errorf("source ports %d-%d: the lowest is above the highest", low, high)
 	}
 	room := high - low + 1
 	want := min(e.cfg.Sources, room)
-	start, slots, next := rand.IntN(room), (room+steps-1)/steps, 0
+	start, slots, next, had := rand.IntN(room), (room+steps-1)/steps, 0, len(e.sources)
 	for i := range want {
 		first := low + (i*steps/want-low)&(steps-1)
 		opened := false
@@ -34,27 +47,27 @@ func (e *endpoint) openSources() error {
 				continue
 			}
 			var err error
-			if opened, err = e.trySource(port); err != nil {
+			if opened, err = e.trySource(port, df); err != nil {
 				return err
 			}
 		}
 		// In a narrow range there may be none; then any does.
 		for ; next < room && !opened; next++ {
 			var err error
-			if opened, err = e.trySource(low + (start+next)%room); err != nil {
+			if opened, err = e.trySource(low+(start+next)%room, df); err != nil {
 				return err
 			}
 		}
 	}
-	if len(e.sources) == 0 {
+	if len(e.sources) == had {
 		return fmt.Errorf("%w: all source ports %d-%d of %s are taken; widen the range", ErrPortInUse, low, high, e.cfg.Local)
 	}
 	return nil
 }
 
 // trySource opens a socket that is sent from, if its port is not taken.
-func (e *endpoint) trySource(port int) (opened bool, err error) {
-	fd, err := e.openSource(uint16(port))
+func (e *endpoint) trySource(port int, df bool) (opened bool, err error) {
+	fd, err := e.openSource(uint16(port), df)
 	if err == unix.EADDRINUSE {
 		return false, nil
 	}

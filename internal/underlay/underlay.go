@@ -18,6 +18,9 @@ type Config struct {
 	Port       uint16     // UDP port that is listened on
 	Device     string     // interface for multicast, and whose MTU counts; "" = the one that has Local
 	Checksum   bool       // send UDP checksums; off also accepts zero ones over IPv6
+	ZeroSum6   bool       // accept zero UDP checksums over IPv6 (RFC 6935, RFC 6936)
+	DF         DF         // the don't-fragment flag over IPv4
+	Fragment   bool       // what is too big for the path leaves in fragments; DF is DFClear
 	TTL        uint8      // TTL or hop limit of what is sent; 0 = 64
 	Queues     int        // as many as there are workers
 	Sources    int        // how many outer source ports flows are spread over; 0 = 16
@@ -27,6 +30,16 @@ type Config struct {
 	SndBuf     int
 	Offload    Offload // what is wanted; Endpoint.Offload tells what came of it
 }
+
+// DF says what the don't-fragment flag of IPv4 headers is. Where it is clear,
+// routers may fragment; this host does so with Config.Fragment only.
+type DF uint8
+
+const (
+	DFSet     DF = iota
+	DFClear      // and nothing is learnt of the path's MTU, as no router has to tell
+	DFInherit    // as Packet.NoDF says; as many source ports again are used for those without
+)
 
 // Offload is a set of what the kernel does for many datagrams at once.
 type Offload uint8
@@ -72,6 +85,11 @@ type Endpoint interface {
 	// MTU is the MTU of the interface Config.Device, or else of the one that
 	// has Local, bytes; the error is ErrNoDevice where there is none (any more).
 	MTU() (int, error)
+	// PathMTU is the MTU of the path to a destination, bytes: what the system has
+	// learnt of it from routers (RFC 1191, RFC 8201) and not forgotten yet, else
+	// that of the way out. The error says why there is no way. It may be called by
+	// anybody at any time and does not wait.
+	PathMTU(dst *Remote) (int, error)
 	// Offload is what is done now. It may become less at any time: what the
 	// kernel refuses once is not tried again.
 	Offload() Offload
@@ -94,7 +112,7 @@ type Queue interface {
 	Read(b *frame.Batch) (int, error)
 	// Write sends the packets and returns how many datagrams were sent; packets
 	// of equal Entropy leave in order and by the same source port, whichever
-	// queue sends them. Fragmenting is forbidden. Sent and Reason tell of each
+	// queue sends them. Nothing is fragmented without Config.Fragment. Sent and Reason tell of each
 	// packet what became of it: NotDropped if all of it was sent, TooBig for
 	// what the path does not carry, TunnelFull or TunnelError.
 	Write(packets []Packet) int
@@ -115,6 +133,7 @@ type Packet struct {
 	Count   int    // how many datagrams there are; at least 1
 	TOS     uint8  // DSCP and ECN of the outer header
 	TTL     uint8  // 0 = Config.TTL
+	NoDF    bool   // routers may fragment it; with DFInherit over IPv4
 	Entropy uint32 // frame.Frame.Hash of the inner flow: chooses the source port
 	Dst     *Remote
 	Sent    int          // after Write: how many datagrams were sent

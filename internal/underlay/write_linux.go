@@ -20,6 +20,7 @@ const (
 type writer struct {
 	end     *endpoint
 	sockets []int
+	withDF  int // how many of them are for packets with DF, or for all
 	ttl     uint8
 	v6      bool
 	kernel  kernel
@@ -57,7 +58,7 @@ type message struct {
 }
 
 func (w *writer) init(e *endpoint) {
-	w.end, w.sockets, w.ttl, w.v6 = e, e.sources, e.cfg.TTL, e.family == unix.AF_INET6
+	w.end, w.sockets, w.withDF, w.ttl, w.v6 = e, e.sources, e.withDF, e.cfg.TTL, e.family == unix.AF_INET6
 	w.starts = make([]int, len(w.sockets)+1)
 	w.kernel = kernel{sendmmsg, poll}
 }
@@ -98,7 +99,7 @@ func (w *writer) sort(packets []Packet) {
 		p := &packets[i]
 		p.Sent, p.Reason = 0, frame.NotDropped
 		// Counted one further on than where they belong ...
-		if s := w.socket(p.Entropy) + 2; s < len(w.starts) {
+		if s := w.socket(p) + 2; s < len(w.starts) {
 			w.starts[s]++
 		}
 	}
@@ -107,15 +108,20 @@ func (w *writer) sort(packets []Packet) {
 	}
 	for i := range packets {
 		// ... and moved along while they are placed, each start ends up right.
-		s := w.socket(packets[i].Entropy) + 1
+		s := w.socket(&packets[i]) + 1
 		w.order[w.starts[s]] = &packets[i]
 		w.starts[s]++
 	}
 }
 
-// socket is the index of the socket that a flow is sent by.
-func (w *writer) socket(entropy uint32) int {
-	return int(uint64(entropy) * uint64(len(w.sockets)) >> 32)
+// socket is the index of the socket that a packet is sent by: one for all of its
+// flow, that differ in nothing else.
+func (w *writer) socket(p *Packet) int {
+	first, n := 0, w.withDF
+	if p.NoDF && n < len(w.sockets) {
+		first, n = n, len(w.sockets)-n
+	}
+	return first + int(uint64(p.Entropy)*uint64(n)>>32)
 }
 
 // add makes packet order[i] part of the message before it, or a message of its
@@ -266,7 +272,9 @@ func (w *writer) flush(fd int) {
 			}
 		case unix.EMSGSIZE:
 			why = frame.TooBig
-			if m := &w.messages[i]; m.to-m.from > 1 { // the shorter one at its end may fit
+			// The shorter one at the end of a train may fit, and none of them is
+			// fragmented while they are one.
+			if m := &w.messages[i]; m.to-m.from > 1 || m.count > 1 && w.end.cfg.Fragment {
 				w.singly(fd, i)
 				i, again = i+1, false
 				continue
@@ -280,9 +288,9 @@ func (w *writer) flush(fd int) {
 			}
 			why = frame.TunnelError
 			if w.messages[i].count > 1 && (errno == unix.EIO || errno == unix.EINVAL) {
-				// If it takes them one by one it cannot split, at least for
-				// this destination, and is not asked to again.
-				if w.singly(fd, i) {
+				// If it takes them one by one, and whole, it cannot split, at least
+				// for this destination, and is not asked to again.
+				if w.singly(fd, i) && !w.fragmented(&w.messages[i]) {
 					w.end.lose(GSO)
 				}
 				i, again = i+1, false
@@ -339,7 +347,7 @@ func (w *writer) singly(fd, i int) (atFault bool) {
 	w.messages[i].count = 1
 	w.control(i)
 	h.Control, h.Controllen = w.msgs[i].hdr.Control, w.msgs[i].hdr.Controllen
-	packet, took, big := m.from, false, false
+	packet, took, big, whole := m.from, false, false, true
 	for len(data) > 0 {
 		n, k := 0, 0
 		for k < len(data) && n < m.segment {
@@ -353,6 +361,10 @@ func (w *writer) singly(fd, i int) (atFault bool) {
 		if packet+1 < m.to {
 			packet++
 		}
+		if big && n == m.segment { // as was one of the same length
+			p.Reason = frame.TooBig
+			continue
+		}
 		switch errno := w.sendOne(fd); errno {
 		case 0:
 			p.Sent++
@@ -361,12 +373,22 @@ func (w *writer) singly(fd, i int) (atFault bool) {
 			p.Reason = frame.TunnelFull
 		case unix.EMSGSIZE:
 			p.Reason = frame.TooBig
-			big = true
+			big = big || n == m.segment
+			whole = false
 		default:
 			p.Reason = frame.TunnelError
 		}
 	}
-	return took && !big
+	return took && whole
+}
+
+// fragmented reports whether the datagrams of a message are sent in fragments.
+func (w *writer) fragmented(m *message) bool {
+	if !w.end.cfg.Fragment {
+		return false
+	}
+	mtu, err := w.end.PathMTU(w.order[m.from].Dst)
+	return err != nil || m.segment+headers(w.v6) > mtu
 }
 
 // sendOne sends the message one, and waits for room once.

@@ -102,6 +102,7 @@ func (n *Network) NewGuest(ctx context.Context, local netip.Addr, name string) (
 type Packet struct {
 	Src, Dst netip.AddrPort
 	TOS, TTL uint8  // of the IP header
+	DF       bool   // its don't-fragment flag, over IPv4
 	Payload  []byte // VXLAN header and frame; good only during the call that it is handed to
 }
 
@@ -156,6 +157,10 @@ func (n *Network) Lose(f func(Packet) bool) {
 // packet of those there are that is longer, its IP and UDP headers included,
 // is not sent.
 func (n *Network) SetMTU(mtu int) { n.wire.SetMTU(mtu) }
+
+// SetPathMTU sets the MTU of the path to an address, bytes, as if every VTEP had
+// learnt it of a router; 0 is the underlay's again.
+func (n *Network) SetPathMTU(to netip.Addr, mtu int) { n.wire.SetPathMTU(to, mtu) }
 
 // TAPs are the names of the TAPs that are open on a host, sorted.
 func (n *Network) TAPs(local netip.Addr) []string { return n.taps(local).Names() }

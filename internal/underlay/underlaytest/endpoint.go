@@ -107,6 +107,13 @@ func (e *Endpoint) MTU() (int, error) {
 	return e.net.mtu, nil
 }
 
+// PathMTU implements underlay.Endpoint.
+func (e *Endpoint) PathMTU(dst *underlay.Remote) (int, error) {
+	e.net.mu.Lock()
+	defer e.net.mu.Unlock()
+	return e.net.pathMTU(dst.Addr()), nil
+}
+
 // Offload implements underlay.Endpoint: what was asked for and its network can
 // do, unless SetOffload changed it.
 func (e *Endpoint) Offload() underlay.Offload {
@@ -286,14 +293,15 @@ func (q *Queue) Write(packets []underlay.Packet) int {
 		p := &packets[i]
 		p.Sent, p.Reason = 0, frame.NotDropped
 		for _, payload := range datagrams(p) {
-			if why := e.refuse(p.Dst.Addr(), len(payload)); why != frame.NotDropped {
+			df := e.df(p)
+			if why := e.refuse(p.Dst.Addr(), len(payload), df); why != frame.NotDropped {
 				p.Reason = why
 				continue
 			}
 			p.Sent++
 			e.net.carry(Packet{
 				Src: e.source(p.Entropy), Dst: p.Dst.AddrPort(),
-				TOS: p.TOS, TTL: cmp.Or(p.TTL, e.cfg.TTL), Payload: payload,
+				TOS: p.TOS, TTL: cmp.Or(p.TTL, e.cfg.TTL), DF: df, Payload: payload,
 			}, e)
 		}
 		sent += p.Sent
@@ -325,19 +333,28 @@ func datagrams(p *underlay.Packet) [][]byte {
 	return out
 }
 
+// df is a packet's don't-fragment flag.
+func (e *Endpoint) df(p *underlay.Packet) bool {
+	return e.cfg.Local.Is4() && (e.cfg.DF == underlay.DFSet || e.cfg.DF == underlay.DFInherit && !p.NoDF)
+}
+
 // refuse counts a packet of n bytes, and says why it cannot be sent.
-func (e *Endpoint) refuse(dst netip.Addr, n int) frame.Reason {
+func (e *Endpoint) refuse(dst netip.Addr, n int, df bool) frame.Reason {
 	e.net.mu.Lock()
 	defer e.net.mu.Unlock()
 	headers := 20 + 8 // IPv4 and UDP
 	if dst.Is6() {
 		headers = 40 + 8
 	}
+	mtu := e.net.mtu
+	if df || dst.Is6() {
+		mtu = e.net.pathMTU(dst)
+	}
 	why := frame.NotDropped
 	switch {
 	case dst.Is4() != e.cfg.Local.Is4():
 		why = frame.TunnelError
-	case n+headers > e.net.mtu:
+	case n+headers > mtu && !e.cfg.Fragment:
 		why = frame.TooBig
 	case e.full:
 		why = frame.TunnelFull

@@ -15,6 +15,7 @@ import (
 type Packet struct {
 	Src, Dst netip.AddrPort
 	TOS, TTL uint8
+	DF       bool   // of an endpoint's over IPv4
 	Payload  []byte // only valid during the call that it is handed to
 }
 
@@ -27,6 +28,7 @@ type Network struct {
 	mu        sync.Mutex
 	endpoints map[netip.AddrPort]*Endpoint
 	mtu       int
+	paths     map[netip.Addr]int // MTUs of paths that are narrower than that
 	onPacket  func(Packet)
 	lose      func(Packet) bool
 }
@@ -84,6 +86,26 @@ func (n *Network) SetMTU(mtu int) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.mtu = mtu
+}
+
+// SetPathMTU sets the MTU of the path to an address, bytes, as if every endpoint
+// had learnt it; 0 is that of the network again. One with DFClear learns nothing
+// of paths.
+func (n *Network) SetPathMTU(to netip.Addr, mtu int) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.paths == nil {
+		n.paths = map[netip.Addr]int{}
+	}
+	n.paths[to] = mtu
+}
+
+// pathMTU is that of the path to an address; the caller holds mu.
+func (n *Network) pathMTU(to netip.Addr) int {
+	if mtu := n.paths[to]; mtu != 0 {
+		return min(mtu, n.mtu)
+	}
+	return n.mtu
 }
 
 // Inject sends a packet as somebody who need not be an endpoint, and returns how
