@@ -65,12 +65,12 @@ func (t *Table) bind(m MAC, d Dst, o Origin) bool {
 		p.insert(h, uint64(m)|occupied, b)
 	}
 	if dstOf(old) == 0 {
-		t.total.Add(1)
+		t.entries.Add(1)
 		if v != nil {
 			p.live++
 		}
 	} else {
-		t.uncount(old)
+		t.uncount(m, old)
 	}
 	e := t.event(EventAdd, m, d, dstOf(old), o)
 	p.mu.Unlock()
@@ -78,20 +78,27 @@ func (t *Table) bind(m MAC, d Dst, o Origin) bool {
 	return true
 }
 
-// uncount takes a binding that is no more, or no longer a learned one, off the
-// counts of learned ones.
-func (t *Table) uncount(b uint64) {
-	if originOf(b) == OriginDynamic {
-		t.dynamic.Add(-1)
-		t.counts.of(dstOf(b)).release()
+// uncount takes a binding of m that is no more, or no longer a learned one, off
+// the counts of learned ones. Its part is locked.
+func (t *Table) uncount(m MAC, b uint64) {
+	if originOf(b) != OriginDynamic {
+		return
+	}
+	t.learned.n.Add(-1)
+	if t.of != nil {
+		t.of.learned.n.Add(-1)
+	}
+	t.letGo(t.counts.of(dstOf(b)))
+	if b&frozen != 0 {
+		t.damper.forget(m)
 	}
 }
 
-// drop counts a binding of p, which is locked, as removed.
-func (t *Table) drop(p *part, b uint64) {
+// drop counts a binding of m in p, which is locked, as removed.
+func (t *Table) drop(p *part, m MAC, b uint64) {
 	p.live--
-	t.total.Add(-1)
-	t.uncount(b)
+	t.entries.Add(-1)
+	t.uncount(m, b)
 }
 
 // tell hands out events; no lock is held.
@@ -123,7 +130,7 @@ func (t *Table) remove(m MAC, which func(Origin) bool) bool {
 		return false
 	}
 	b := v.Swap(0)
-	t.drop(p, b)
+	t.drop(p, m, b)
 	e := t.event(EventDelete, m, dstOf(b), 0, originOf(b))
 	t.shrink(p)
 	t.tell(e)
@@ -148,10 +155,11 @@ func (t *Table) FlushDsts(of map[Dst]bool, statics bool) int {
 }
 
 func (t *Table) flushDsts(which func(Dst) bool, statics bool) int {
-	return t.flush(func(b uint64) bool {
+	n := t.flush(func(b uint64) bool {
 		o := originOf(b)
 		return (o == OriginDynamic || statics && o != OriginSelf) && which(dstOf(b))
 	})
+	return n + t.forgetHomes(which)
 }
 
 func (t *Table) flush(which func(b uint64) bool) int {
@@ -168,10 +176,11 @@ func (t *Table) flush(which func(b uint64) bool) int {
 					continue
 				}
 				b := s.val.Swap(0)
-				t.drop(p, b)
+				m := MAC(s.key.Load() &^ occupied)
+				t.drop(p, m, b)
 				n++
 				if listened {
-					events = append(events, t.event(EventDelete, MAC(s.key.Load()&^occupied), dstOf(b), 0, originOf(b)))
+					events = append(events, t.event(EventDelete, m, dstOf(b), 0, originOf(b)))
 				}
 			}
 		}

@@ -185,6 +185,43 @@ func BenchmarkLearnRefused(b *testing.B) {
 	}
 }
 
+// BenchmarkLearnEvicting takes another's place with every new address: what the
+// flood takes, a station of a second port takes back.
+func BenchmarkLearnEvicting(b *testing.B) {
+	for _, n := range []int{1000, 8192, 1_000_000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			t := New(Config{MaxMACs: n})
+			for i := range n {
+				t.Learn(benchMAC(i), Local(1), 1)
+			}
+			b.ReportAllocs()
+			b.ResetTimer()
+			full := 0
+			for i := 0; b.Loop(); i++ {
+				m := MAC(0x0a_00_00_00_00_00) | MAC(i)
+				if t.Learn(m, Local(2), 2) != Learned {
+					full++
+				}
+				t.Delete(m)
+				t.Learn(benchMAC(i%n), Local(1), 1)
+			}
+			if full > 0 {
+				b.Errorf("%d of %d were not learned", full, b.N)
+			}
+		})
+	}
+}
+
+// BenchmarkLearnFrozen is a loop that goes on.
+func BenchmarkLearnFrozen(b *testing.B) {
+	t := New(Config{Moves: 1, MovesWithin: 180})
+	m := benchMAC(0)
+	t.Learn(m, Local(1), 1)
+	for b.Loop() {
+		t.Learn(m, Local(2), 1)
+	}
+}
+
 func BenchmarkSweep(b *testing.B) {
 	t := filled(100_000)
 	t.Reconfigure(Config{Ageing: 300})

@@ -15,25 +15,7 @@ func (c *counter) full() bool {
 	return l > 0 && c.n.Load() >= l
 }
 
-func (c *counter) reserve() bool { return reserve(&c.n, c.limit.Load()) }
-func (c *counter) release()      { c.n.Add(-1) }
-
-// reserve adds one to n unless that would exceed limit; 0 is no limit.
-func reserve(n *atomic.Int64, limit int64) bool {
-	if limit <= 0 {
-		n.Add(1)
-		return true
-	}
-	for {
-		old := n.Load()
-		if old >= limit {
-			return false
-		}
-		if n.CompareAndSwap(old, old+1) {
-			return true
-		}
-	}
-}
+func (c *counter) reserve() (int64, bool) { return reserve(&c.n, c.limit.Load()) }
 
 // counters has a counter for each destination that was ever asked for. A
 // segment's ports and peers are numbered densely and numbers are used again, so

@@ -62,7 +62,7 @@ func (t *Table) grow(p *part) {
 	bit := uint64(1) << (63 - p.depth)
 	low := newPart(p.depth+1, p.prefix, maxBuckets)
 	high := newPart(p.depth+1, p.prefix|bit, maxBuckets)
-	p.freeze(&t.key, func(h uint64) *part {
+	p.seal(&t.key, func(h uint64) *part {
 		if h&bit != 0 {
 			return high
 		}
@@ -85,7 +85,7 @@ func (t *Table) grow(p *part) {
 // entries need.
 func (t *Table) resize(p *part) {
 	q := newPart(p.depth, p.prefix, bucketsFor(p.live+1))
-	p.freeze(&t.key, func(uint64) *part { return q })
+	p.seal(&t.key, func(uint64) *part { return q })
 	t.mu.Lock()
 	t.dir.Load().put(q)
 	t.mu.Unlock()
@@ -126,8 +126,8 @@ func (t *Table) merge(p *part) *part {
 	q := newPart(p.depth-1, p.prefix&^bit, bucketsFor(n+1))
 	q.mu.Lock()
 	to := func(uint64) *part { return q }
-	p.freeze(&t.key, to)
-	half.freeze(&t.key, to)
+	p.seal(&t.key, to)
+	half.seal(&t.key, to)
 
 	t.mu.Lock()
 	defer t.mu.Unlock()

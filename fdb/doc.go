@@ -19,7 +19,7 @@
 // gives the memory back when the flood has aged out.
 //
 // A slot is two atomic words: the MAC, and its binding (destination, origin,
-// the second when it was last seen, see value). Readers rest on one rule: a
+// the second when it was last seen, see binding). Readers rest on one rule: a
 // slot's MAC is written once and never changes as long as its part lives. A
 // lookup therefore loads the directory, the part and the MACs of (nearly always)
 // one bucket, and then one word that is the whole answer. It takes no lock,
@@ -33,9 +33,26 @@
 //
 // Writers lock one part. The one write that is hot, refreshing the time a
 // station was last seen, does not: it is a compare-and-swap, once a second and
-// station. Copying a part marks each binding as frozen first, upon which such a
+// station. Copying a part marks each binding as sealed first, upon which such a
 // refresh fails and is repeated, under the lock, where the entry lives now: no
 // refresh is lost.
+//
+// # Who is learned when there is no room
+//
+// A table may be bounded, several together by a [Total], and each destination by
+// [Table.SetLimit]. Known MACs always stay known. A new one of a destination
+// that has its share, which is the limit divided by the destinations that have
+// any, is not learned; in a flood of made-up addresses that is found out without
+// a lock. One of a destination that has less takes the place of the longest
+// unused entry of the destination that has most, of those that a look through
+// some 100 entries of the part finds, behind those that were looked at before:
+// the part is locked anyway, which entries are in it nobody can choose, and
+// whoever has more than the others is met there. If he is not, some further parts
+// are looked into, and then the station has to wait for its next frame.
+//
+// A MAC that moves back and forth is held, after some moves, where it was before
+// the first of them ([Config].Moves). The moves are counted beside the table, for
+// a bounded number of MACs, and a bit in the binding says that it is held.
 //
 // The hash is keyed with random numbers of the table's own, so that nobody can
 // compute MACs that collide.

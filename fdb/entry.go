@@ -82,6 +82,7 @@ type Entry struct {
 	Dst    Dst
 	Origin Origin
 	Age    Seconds // since it was last seen as a source; 0 unless it is dynamic
+	Frozen bool    // it moved too often, and stays for a while
 }
 
 // State is the word that users see: dynamic, static, self.
@@ -94,16 +95,17 @@ const (
 	Known    Result = iota // bound to this destination already
 	Learned                // new: now bound to this destination
 	Moved                  // was bound to another destination
-	Full                   // new, but the table holds Config.MaxMACs: not learned
+	Full                   // new, but the table holds Config.MaxMACs, or all tables their Total, and the destination its share: not learned
 	PortFull               // the destination has as many as SetLimit allows: not learned, not moved
 	Static                 // statically bound to another destination: to be dropped
+	Frozen                 // moved too often, and is held elsewhere for a while: to be dropped
 	Own                    // one of the segment's own: to be dropped
 	Invalid                // not a station's address, or not a destination: not learned, to be dropped
 )
 
 // String names the result, for logs and traces.
 func (r Result) String() string {
-	names := [...]string{"known", "learned", "moved", "table full", "port full", "statically bound elsewhere", "own address", "invalid"}
+	names := [...]string{"known", "learned", "moved", "table full", "port full", "statically bound elsewhere", "frozen elsewhere", "own address", "invalid"}
 	if int(r) < len(names) {
 		return names[r]
 	}
@@ -114,16 +116,20 @@ func (r Result) String() string {
 type EventKind uint8
 
 const (
-	EventLearn  EventKind = iota // learned
-	EventMove                    // its destination changed; Event.Old is the former one
-	EventAge                     // aged out
-	EventDelete                  // deleted or flushed
-	EventAdd                     // bound by AddStatic or SetSelf; Event.Old is a former destination or 0
+	EventLearn   EventKind = iota // learned
+	EventMove                     // its destination changed; Event.Old is the former one
+	EventAge                      // aged out
+	EventDelete                   // deleted or flushed
+	EventAdd                      // bound by AddStatic or SetSelf; Event.Old is a former destination or 0
+	EventEvict                    // gave way to a MAC of a destination that had less than its share
+	EventFreeze                   // moved too often, and is held; Event.Old is a former destination or 0
+	EventRelease                  // is held no longer
 )
 
-// String is the word that users see: learn, move, age, delete, add.
+// String is the word that users see: learn, move, age, delete, add, evict,
+// freeze, release.
 func (k EventKind) String() string {
-	names := [...]string{"learn", "move", "age", "delete", "add"}
+	names := [...]string{"learn", "move", "age", "delete", "add", "evict", "freeze", "release"}
 	if int(k) < len(names) {
 		return names[k]
 	}

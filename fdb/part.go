@@ -15,14 +15,15 @@ const (
 )
 
 // A binding is the second word of a slot: the destination in the upper half,
-// then three bits of origin, the frozen bit and 28 bits of time. A binding
-// without a destination is that of a deleted entry.
+// then the frozen bit, two bits of origin, the sealed bit and 28 bits of time. A
+// binding without a destination is that of a deleted entry.
 const (
 	seenBits            = 28
 	seenMask     uint64 = 1<<seenBits - 1
-	frozen       uint64 = 1 << seenBits // the part was copied: writers must go to its successor
+	sealed       uint64 = 1 << seenBits // the part was copied: writers must go to its successor
 	originShift         = seenBits + 1
-	originMask   uint64 = 7 << originShift
+	originMask   uint64 = 3 << originShift
+	frozen       uint64 = 1 << 31 // the MAC moved too often: it stays for a while
 	halfTheClock        = 1 << (seenBits - 1)
 )
 
@@ -71,8 +72,9 @@ type part struct {
 	mu   sync.Mutex
 	used int  // slots with a MAC
 	live int  // those of them with a binding
+	hand int  // the bucket where the next search for an entry that gives way begins
 	gone bool // replaced: look again
-	_    [64 - 8 - 16 - 1]byte
+	_    [64 - 8 - 24 - 1]byte
 }
 
 func newPart(depth uint8, prefix uint64, buckets int) *part {
@@ -139,9 +141,9 @@ func (p *part) insert(h, key, val uint64) {
 	}
 }
 
-// freeze copies every living entry to the part that to chooses, and leaves p
+// seal copies every living entry to the part that to chooses, and leaves p
 // as it is for readers that still hold it.
-func (p *part) freeze(k *hashKey, to func(h uint64) *part) {
+func (p *part) seal(k *hashKey, to func(h uint64) *part) {
 	for i := range p.buckets {
 		for j := range p.buckets[i].slots {
 			s := &p.buckets[i].slots[j]
@@ -152,9 +154,9 @@ func (p *part) freeze(k *hashKey, to func(h uint64) *part) {
 			if s.val.Load() == 0 {
 				continue
 			}
-			val := s.val.Or(frozen)
+			val := s.val.Or(sealed)
 			h := k.hash(MAC(key &^ occupied))
-			to(h).insert(h, key, val&^frozen)
+			to(h).insert(h, key, val&^sealed)
 		}
 	}
 	p.gone = true

@@ -15,7 +15,7 @@ func TestARefreshWaitsWhileItsPartIsReplaced(t *testing.T) {
 	table.Learn(alice, Local(1), 10)
 	p := table.lock(table.key.hash(alice))
 	q := newPart(p.depth, p.prefix, len(p.buckets))
-	p.freeze(&table.key, func(uint64) *part { return q })
+	p.seal(&table.key, func(uint64) *part { return q })
 	learned := make(chan Result)
 	go func() { learned <- table.Learn(alice, Local(1), 20) }()
 	select {

@@ -14,7 +14,8 @@ type sweeper struct {
 	next int
 }
 
-// Sweep removes learned entries whose age has reached Config.Ageing. A call
+// Sweep removes learned entries whose age has reached Config.Ageing, frozen ones
+// aside. A call
 // visits at most budget slots, rounded up to a multiple of four (0: all there
 // are), and the next one goes on from there; done says that this call came to the table's end, so that the
 // next begins a new round. A part of the table that was replaced since the last
@@ -45,17 +46,18 @@ func (t *Table) Sweep(now Seconds, budget int) (removed int, done bool) {
 			for j := range p.buckets[w.next+i].slots {
 				s := &p.buckets[w.next+i].slots[j]
 				b := s.val.Load()
-				if b == 0 || originOf(b) != OriginDynamic || ageOf(now, b) < c.Ageing {
+				if b == 0 || originOf(b) != OriginDynamic || b&frozen != 0 || ageOf(now, b) < c.Ageing {
 					continue
 				}
 				// The station may be heard of just now, without a lock.
 				if !s.val.CompareAndSwap(b, 0) {
 					continue
 				}
-				t.drop(p, b)
+				m := MAC(s.key.Load() &^ occupied)
+				t.drop(p, m, b)
 				removed++
 				if c.Events != nil {
-					events = append(events, t.event(EventAge, MAC(s.key.Load()&^occupied), dstOf(b), 0, OriginDynamic))
+					events = append(events, t.event(EventAge, m, dstOf(b), 0, OriginDynamic))
 				}
 			}
 		}

@@ -11,6 +11,16 @@ type Config struct {
 	MaxMACs int     // how many MACs are learned at most; 0: no limit
 	Ageing  Seconds // a learned MAC not seen for so long is forgotten by Sweep; 0: never
 
+	// A MAC that has moved Moves times, the first of them less than MovesWithin
+	// ago, is frozen: held for MovesWithin where it was before the first. 0: never.
+	// It needs Damp.
+	Moves       int
+	MovesWithin Seconds
+
+	// Total, if not nil, bounds the learned MACs of this table and others
+	// together. It is the table's for good: Reconfigure does not change it.
+	Total *Total
+
 	// Events, if not nil, is told of every change. Whoever caused the change
 	// calls it, a worker that learns included, after all locks were released:
 	// it may call the table, it must not block, and events of changes made at
@@ -28,11 +38,15 @@ type Table struct {
 	conf atomic.Pointer[Config]
 	_    [64 - 40]byte
 
+	of *Total // nil if there is none
+
 	// Written as entries come and go.
-	total   atomic.Int64 // all entries
-	dynamic atomic.Int64 // the learned ones
+	entries atomic.Int64 // all of them
+	learned quota        // the learned ones
 	seq     atomic.Uint64
 	counts  counters
+	damper  damper
+	hand    atomic.Uint64 // the part where the next search for an entry that gives way goes on
 
 	mu      sync.Mutex // of the directory's contents, taken after a part's
 	deepest int        // parts with all of the directory's depth
@@ -42,19 +56,25 @@ type Table struct {
 
 // New makes an empty table.
 func New(c Config) *Table {
-	t := &Table{key: newHashKey()}
-	t.conf.Store(&c)
+	t := &Table{key: newHashKey(), of: c.Total}
+	t.Reconfigure(c)
 	t.counts.init()
 	d := newDirectory(0)
 	d.put(newPart(0, 0, minBuckets))
 	t.deepest = 1
 	t.dir.Store(d)
+	if t.of != nil {
+		t.of.join(t)
+	}
 	return t
 }
 
 // Reconfigure replaces the configuration. What was learned stays, even where
 // it is more than a new limit allows.
-func (t *Table) Reconfigure(c Config) { t.conf.Store(&c) }
+func (t *Table) Reconfigure(c Config) {
+	t.conf.Store(&c)
+	t.learned.limit.Store(int64(c.MaxMACs))
+}
 
 // Lookup says where m lives: 0 if that is not known. It takes no lock.
 func (t *Table) Lookup(m MAC) Dst {
@@ -81,7 +101,7 @@ func entryOf(m MAC, v uint64, now Seconds) (Entry, bool) {
 	}
 	e := Entry{MAC: m, Dst: dstOf(v), Origin: originOf(v)}
 	if e.Origin == OriginDynamic {
-		e.Age = ageOf(now, v)
+		e.Age, e.Frozen = ageOf(now, v), v&frozen != 0
 	}
 	return e, true
 }
@@ -98,6 +118,9 @@ func (t *Table) Learn(m MAC, d Dst, now Seconds) Result {
 	}
 	b := v.Load()
 	if dstOf(b) != d || d == 0 {
+		if b&frozen != 0 && (d.IsLocal() || d.IsRemote()) {
+			return Frozen
+		}
 		return t.learn(h, m, d, now, dstOf(b) != 0)
 	}
 	switch originOf(b) {
@@ -109,7 +132,7 @@ func (t *Table) Learn(m MAC, d Dst, now Seconds) Result {
 	if !newer(now, b) {
 		return Known
 	}
-	if b&frozen == 0 && v.CompareAndSwap(b, b&^seenMask|uint64(now)&seenMask) {
+	if b&sealed == 0 && v.CompareAndSwap(b, b&^seenMask|uint64(now)&seenMask) {
 		return Known
 	}
 	return t.learn(h, m, d, now, true)
@@ -120,70 +143,101 @@ func (t *Table) learn(h uint64, m MAC, d Dst, now Seconds, known bool) Result {
 	if !m.station() || !d.IsLocal() && !d.IsRemote() {
 		return Invalid
 	}
-	c := t.conf.Load()
 	count := t.counts.of(d)
 	if !known {
-		// In a flood of made-up addresses most are refused: without a lock.
-		if c.MaxMACs > 0 && t.dynamic.Load() >= int64(c.MaxMACs) {
-			return Full
-		}
 		if count.full() {
 			return PortFull
 		}
+		if t.denied(count) {
+			return Full
+		}
 	}
+	var out changes
 	p, v := t.lockFor(h, uint64(m)|occupied)
-	r, e := t.learnIn(p, v, h, m, binding(d, OriginDynamic, now), count, int64(c.MaxMACs))
+	r := t.learnIn(p, v, h, m, d, now, count, &out)
 	p.mu.Unlock()
-	if (r == Learned || r == Moved) && c.Events != nil {
-		c.Events(e)
-	}
+	out.tell()
 	return r
 }
 
 // learnIn is learn once the part is locked; v is the slot of m, if it has one.
-func (t *Table) learnIn(p *part, v *atomic.Uint64, h uint64, m MAC, b uint64, count *counter, limit int64) (Result, Event) {
+func (t *Table) learnIn(p *part, v *atomic.Uint64, h uint64, m MAC, d Dst, now Seconds, count *counter, out *changes) Result {
 	var old uint64
 	if v != nil {
 		old = v.Load()
 	}
-	d, was := dstOf(b), dstOf(old)
+	b, was := binding(d, OriginDynamic, now), dstOf(old)
 	switch {
 	case was == 0:
-		if !count.reserve() {
-			return PortFull, Event{}
+		if r := t.admit(p, count, out); r != Learned {
+			return r
 		}
-		if !reserve(&t.dynamic, limit) {
-			count.release()
-			return Full, Event{}
-		}
-		t.total.Add(1)
+		t.entries.Add(1)
 		if v != nil {
 			v.Store(b)
 			p.live++
 		} else {
 			p.insert(h, uint64(m)|occupied, b)
 		}
-		return Learned, t.event(EventLearn, m, d, 0, OriginDynamic)
+		out.add(t, t.event(EventLearn, m, d, 0, OriginDynamic))
+		return Learned
 	case originOf(old) == OriginSelf:
-		return Own, Event{}
+		return Own
 	case originOf(old) == OriginStatic:
 		if was == d {
-			return Known, Event{}
+			return Known
 		}
-		return Static, Event{}
+		return Static
 	case was == d:
 		// Somebody else came first, or the part was just copied.
-		for newer(Seconds(b&seenMask), old) && !v.CompareAndSwap(old, b) {
+		for newer(now, old) && !v.CompareAndSwap(old, old&^seenMask|b&seenMask) {
 			old = v.Load()
 		}
-		return Known, Event{}
+		return Known
+	case old&frozen != 0:
+		return Frozen
 	}
-	if !count.reserve() {
-		return PortFull, Event{}
+	return t.move(v, m, d, was, now, count, out)
+}
+
+// move binds m, learned elsewhere before, to d, or for a while to where it was
+// when it began to move.
+func (t *Table) move(v *atomic.Uint64, m MAC, d, was Dst, now Seconds, count *counter, out *changes) Result {
+	if !t.hold(count) {
+		return PortFull
 	}
-	v.Store(b) // what a refresh of the old binding would have added is void
-	t.counts.of(was).release()
-	return Moved, t.event(EventMove, m, d, was, OriginDynamic)
+	var held uint64
+	to := d
+	if c := t.conf.Load(); c.Moves > 0 {
+		if home, hold := t.damper.move(m, was, now, c); hold {
+			held = frozen
+			if home != d {
+				t.letGo(count)
+				if count, to = t.counts.of(home), home; home == was || !t.hold(count) {
+					to = was
+				}
+			}
+		}
+	}
+	// What a refresh of the old binding would have added is void.
+	v.Store(binding(to, OriginDynamic, now) | held)
+	if to != was {
+		t.letGo(t.counts.of(was))
+	}
+	switch {
+	case held != 0:
+		e := t.event(EventFreeze, m, to, 0, OriginDynamic)
+		if to != was {
+			e.Old = was
+		}
+		out.add(t, e)
+	default:
+		out.add(t, t.event(EventMove, m, d, was, OriginDynamic))
+	}
+	if to != d {
+		return Frozen
+	}
+	return Moved
 }
 
 // event numbers a change. It is called with the part locked, so that numbers
@@ -197,10 +251,10 @@ func (t *Table) event(k EventKind, m MAC, d, old Dst, o Origin) Event {
 func (t *Table) SetLimit(d Dst, limit int) { t.counts.of(d).limit.Store(int64(limit)) }
 
 // Len is the number of entries of every origin.
-func (t *Table) Len() int { return int(t.total.Load()) }
+func (t *Table) Len() int { return int(t.entries.Load()) }
 
 // Dynamic is the number of learned entries.
-func (t *Table) Dynamic() int { return int(t.dynamic.Load()) }
+func (t *Table) Dynamic() int { return int(t.learned.n.Load()) }
 
 // Count is the number of learned entries behind d.
 func (t *Table) Count(d Dst) int { return t.counts.count(d) }

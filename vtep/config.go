@@ -1,6 +1,7 @@
 package vtep
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -86,6 +87,7 @@ type Config struct {
 	Clock      func() time.Time // nil = time.Now
 	NoOffload  Offload          // what is not asked of the kernel; the rest is, where it has it
 	BusyPoll   time.Duration    // how long a worker looks for more before it sleeps; 0 = DefaultBusyPoll, negative = not at all
+	MaxMACs    int              // learned MACs of all segments together; 0 = no limit
 	DHCP       *dhcpd.Service   // whose Run runs beside the VTEP's and ends before it, so that its last answers leave; nil = segments have no DHCP
 
 	// Events, if not nil, is told what happens, by whichever goroutine caused it:
@@ -106,6 +108,9 @@ const DefaultBusyPoll = 30 * time.Microsecond
 const (
 	DefaultAgeing  = 300 * time.Second
 	DefaultMaxMACs = 8192
+
+	DefaultMACMoves       = 5
+	DefaultMACMovesWithin = 180 * time.Second
 )
 
 // SegmentConfig describes a segment. Only VNI must be set.
@@ -119,9 +124,16 @@ type SegmentConfig struct {
 	Ageing     time.Duration // of learned MACs; 0 = DefaultAgeing, negative = never
 	MaxMACs    int           // learned MACs at most; 0 = DefaultMaxMACs, negative = no limit
 	FDB        []StaticEntry
-	DHCP       *DHCPConfig  // nil = no DHCP in this segment
-	DHCP6      *DHCP6Config // nil = no DHCPv6 in this segment
-	RA         *RAConfig    // nil = no router advertisements
+
+	// A MAC that moved MACMoves times within MACMovesWithin is held for as long
+	// where it was before, and frames from it that come elsewhere are dropped.
+	// 0 = DefaultMACMoves and DefaultMACMovesWithin, negative MACMoves = never.
+	MACMoves       int
+	MACMovesWithin time.Duration
+
+	DHCP  *DHCPConfig  // nil = no DHCP in this segment
+	DHCP6 *DHCP6Config // nil = no DHCPv6 in this segment
+	RA    *RAConfig    // nil = no router advertisements
 }
 
 // StaticEntry binds a MAC for good: to the remote VTEP Dst, or to the local port
@@ -221,6 +233,10 @@ func (c SegmentConfig) check(v Config, mtu int) (SegmentConfig, error) {
 	if c.MaxMACs == 0 {
 		c.MaxMACs = DefaultMaxMACs
 	}
+	c.MACMoves = cmp.Or(c.MACMoves, DefaultMACMoves)
+	if c.MACMovesWithin = cmp.Or(c.MACMovesWithin, DefaultMACMovesWithin); c.MACMovesWithin < time.Second {
+		return bad("%v is no time for a MAC to move in: a second at least", c.MACMovesWithin)
+	}
 	c.Peers, c.FDB = slices.Clone(c.Peers), slices.Clone(c.FDB)
 	for i, p := range c.Peers {
 		if err := checkPeer(v, p); err != nil {
@@ -281,7 +297,7 @@ func checkPeer(v Config, a netip.Addr) error {
 
 // tableConfig is what the forwarding database has to know.
 func (c SegmentConfig) tableConfig() fdb.Config {
-	t := fdb.Config{MaxMACs: max(c.MaxMACs, 0)}
+	t := fdb.Config{MaxMACs: max(c.MaxMACs, 0), Moves: max(c.MACMoves, 0), MovesWithin: fdb.Seconds(c.MACMovesWithin / time.Second)}
 	if c.Ageing > 0 {
 		t.Ageing = fdb.Seconds(max(c.Ageing/time.Second, 1))
 	}

@@ -93,6 +93,10 @@ func TestEveryDropIsCountedOnceWithItsReasonUnderItsSegment(t *testing.T) {
 		{"a static address from elsewhere", Config{}, SegmentConfig{FDB: []StaticEntry{{MAC: mac(1), Port: "b"}}}, func(r *rig, s *Segment) {
 			r.fromPort("a", f)
 		}, "static_source@100", false},
+		{"an address that moves too often", Config{}, SegmentConfig{MACMoves: 1}, func(r *rig, s *Segment) {
+			r.fromPort("a", f)
+			r.fromPeer(peer2, 100, f)
+		}, "mac_frozen@100", false},
 		{"a group that no bridge relays", Config{}, SegmentConfig{}, func(r *rig, s *Segment) {
 			r.fromPort("a", eth(0x0180c200000e, mac(1)))
 		}, "link_local@100", false},

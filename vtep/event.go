@@ -16,9 +16,11 @@ const (
 	EventPeerAdded                    // a remote VTEP of the configuration or of the API
 	EventPeerLearned                  // a remote VTEP was heard where everyone is accepted
 	EventPeerRemoved                  // a remote VTEP was taken away, or has been silent for too long
+	EventMACFrozen                    // a MAC moved too often, and is held for a while
+	EventMACReleased                  // it may move again
 )
 
-var eventNames = [...]string{"port_up", "port_down", "peer_added", "peer_learned", "peer_removed"}
+var eventNames = [...]string{"port_up", "port_down", "peer_added", "peer_learned", "peer_removed", "mac_frozen", "mac_released"}
 
 // String is the kind's word in JSON.
 func (k EventKind) String() string {
@@ -32,8 +34,9 @@ func (k EventKind) String() string {
 type Event struct {
 	Kind EventKind
 	VNI  encap.VNI
-	Port string     // of a port's
-	Peer netip.Addr // of a remote VTEP's
+	Port string     // of a port's, and where a MAC is
+	Peer netip.Addr // of a remote VTEP's, and where a MAC is
+	MAC  fdb.MAC    // of a MAC's
 }
 
 // tell is for whoever wants to know.

@@ -292,6 +292,8 @@ func (w *worker) learn(s *Segment, vw *view, frames []frame.Frame) {
 			refuse(f, false, true)
 		case fdb.Own:
 			refuse(f, true, false)
+		case fdb.Frozen:
+			f.Drop(frame.MACFrozen)
 		case fdb.Moved:
 			w.tellMove(s, src, in)
 			last, lastIn = src, in

@@ -24,6 +24,7 @@ type oracle struct {
 	ports    map[string]*oraclePort
 	peers    map[string]*oraclePeer
 	macs     map[fdb.MAC]*oracleMAC
+	gone     func(fdb.MAC) bool // of which of several entries gave way, where it may be any
 	drops    int
 }
 
@@ -95,7 +96,7 @@ func (o *oracle) see(in string, src fdb.MAC) bool {
 		return m.at == in
 	case !o.learning:
 	case m == nil:
-		if (o.max == 0 || o.learned("") < o.max) && !o.full(in) {
+		if !o.full(in) && (o.max == 0 || o.learned("") < o.max || o.giveWay(in)) {
 			o.macs[src] = &oracleMAC{at: in, seen: o.now}
 		}
 	case m.at == in:
@@ -104,6 +105,38 @@ func (o *oracle) see(in string, src fdb.MAC) bool {
 		m.at, m.seen = in, o.now
 	}
 	return true
+}
+
+// giveWay makes room in a full table for a place that has less than its share,
+// and reports whether it has: the longest unused of those goes that are where
+// most are.
+func (o *oracle) giveWay(in string) bool {
+	places := map[string]int{in: 0}
+	for _, m := range o.macs {
+		if !m.static {
+			places[m.at]++
+		}
+	}
+	fair, most, oldest := o.max/len(places), 0, o.now
+	if places[in] >= fair {
+		return false
+	}
+	for _, n := range places {
+		most = max(most, n)
+	}
+	turn := func(m *oracleMAC) bool { return !m.static && places[m.at] == most }
+	for _, m := range o.macs {
+		if turn(m) {
+			oldest = min(oldest, m.seen)
+		}
+	}
+	for mac, m := range o.macs {
+		if turn(m) && m.seen == oldest && o.gone(mac) {
+			delete(o.macs, mac)
+			return true
+		}
+	}
+	return false
 }
 
 func (o *oracle) way(in string, dst fdb.MAC) (out []string) {
@@ -214,7 +247,9 @@ func TestTheSwitchDoesWhatAnObviouslyRightOneDoes(t *testing.T) {
 				open = newOffloadRig
 			}
 			r := open(t, cfg)
-			s := r.segment(SegmentConfig{VNI: 100, Ageing: -1, MaxMACs: -1})
+			// Everything moves here, all the time.
+			s := r.segment(SegmentConfig{VNI: 100, Ageing: -1, MaxMACs: -1, MACMoves: -1})
+			o.gone = func(m fdb.MAC) bool { return s.table.Lookup(m) == 0 }
 			r.segment(SegmentConfig{VNI: 200, Peers: []netip.Addr{peer2}}, "elsewhere")
 			anyMAC := func() fdb.MAC { return mac(1 + rnd.IntN(10)) }
 			anyPort := func() string { return string(rune('a' + rnd.IntN(6))) }
@@ -303,7 +338,7 @@ func TestTheSwitchDoesWhatAnObviouslyRightOneDoes(t *testing.T) {
 				case 9:
 					last = "reconfigure"
 					o.learning, o.max, o.ageing = rnd.IntN(4) > 0, rnd.IntN(8), rnd.IntN(30)
-					c := SegmentConfig{VNI: 100, NoLearning: !o.learning, MaxMACs: o.max, Ageing: time.Duration(o.ageing) * time.Second}
+					c := SegmentConfig{VNI: 100, NoLearning: !o.learning, MaxMACs: o.max, MACMoves: -1, Ageing: time.Duration(o.ageing) * time.Second}
 					if o.max == 0 {
 						c.MaxMACs = -1
 					}
@@ -329,16 +364,16 @@ func TestTheSwitchDoesWhatAnObviouslyRightOneDoes(t *testing.T) {
 					var want []string
 					if p := anyPeer(); rnd.IntN(3) == 0 {
 						last = fmt.Sprint(src, " to ", dst, " from ", p)
-						want = o.frame(at(p), dst, src)
 						got = r.fromPeer(p, 100, f)
+						want = o.frame(at(p), dst, src)
 					} else {
 						name := anyPort()
 						if o.ports[name] == nil {
 							continue
 						}
 						last = fmt.Sprint(src, " to ", dst, " from ", name)
-						want = o.frame(name, dst, src)
 						got = r.fromPort(name, f)
+						want = o.frame(name, dst, src)
 					}
 					if got != strings.Join(want, " ") {
 						t.Fatalf("%s: went to %q, want %q\ntable: %q", last, got, want, o.fdb())

@@ -10,6 +10,7 @@ import (
 const (
 	newsLen      = 64   // of each kind that is told in a second; more is not
 	maxStrangers = 1024 // that are told of in all
+	maxLines     = 10   // about MACs in a second, whatever happens
 )
 
 // news is what workers notice and have no time to log: they leave it here, or
@@ -19,6 +20,28 @@ type news struct {
 	moves     chan move
 	links     chan linkNews
 	known     map[stranger]bool // strangers that were told of; the maintainer's
+	lines     lines
+}
+
+// lines bounds what is logged in a second. It is the maintainer's.
+type lines struct{ left, untold int }
+
+// begin begins a second, and returns what the one before has left untold: the
+// last line of each is for that.
+func (l *lines) begin() (untold int) {
+	untold = l.untold
+	*l = lines{left: maxLines - 1}
+	return untold
+}
+
+// one reports whether another line may be logged.
+func (l *lines) one() bool {
+	if l.left == 0 {
+		l.untold++
+		return false
+	}
+	l.left--
+	return true
 }
 
 // stranger is a VTEP that sends into a segment whose peer it is not.
@@ -34,8 +57,10 @@ type move struct {
 	to  fdb.Dst
 }
 
-func newNews() news {
-	return news{strangers: make(chan stranger, newsLen), moves: make(chan move, newsLen), links: make(chan linkNews, newsLen), known: map[stranger]bool{}}
+func newNews() (n news) {
+	n = news{strangers: make(chan stranger, newsLen), moves: make(chan move, newsLen), links: make(chan linkNews, newsLen), known: map[stranger]bool{}}
+	n.lines.begin()
+	return n
 }
 
 // tellStranger notes a stranger; where everyone is accepted there is none, just
@@ -59,7 +84,38 @@ func (w *worker) tellMove(s *Segment, m fdb.MAC, to fdb.Dst) {
 	}
 }
 
-// tellNews logs what workers noticed.
+// tellFrozen tells which MACs came to be held, and which are no longer.
+func (s *Segment) tellFrozen(frozen, released []fdb.MAC) {
+	for _, m := range frozen {
+		at := s.tellMAC(EventMACFrozen, m)
+		if s.v.news.lines.one() {
+			s.v.cfg.Logger.Warn("a MAC moves too often: a loop, or two stations with one address; it is held where it was, and frames from it that come elsewhere are dropped",
+				"vni", s.vni, "mac", m, "at", at)
+		}
+	}
+	for _, m := range released {
+		at := s.tellMAC(EventMACReleased, m)
+		if s.v.news.lines.one() {
+			s.v.cfg.Logger.Info("a MAC is held no longer", "vni", s.vni, "mac", m, "at", at)
+		}
+	}
+}
+
+// tellMAC tells of a MAC, and returns where it is.
+func (s *Segment) tellMAC(kind EventKind, m fdb.MAC) string {
+	at := originOf(s, s.view.Load(), s.table.Lookup(m))
+	e := Event{Kind: kind, MAC: m}
+	switch {
+	case at.port != nil:
+		e.Port = at.port.cfg.Name
+	case at.peer != nil:
+		e.Peer = at.peer.Addr
+	}
+	s.tell(e)
+	return at.String()
+}
+
+// tellNews logs what workers noticed, and ends the second for lines.
 func (v *VTEP) tellNews() {
 	for {
 		select {
@@ -68,10 +124,13 @@ func (v *VTEP) tellNews() {
 		case n := <-v.news.links:
 			v.tellLink(n)
 		case m := <-v.news.moves:
-			if v.verbose() {
+			if v.verbose() && v.news.lines.one() {
 				v.cfg.Logger.Debug("a MAC has moved", "vni", m.seg.vni, "mac", m.mac, "to", originOf(m.seg, m.seg.view.Load(), m.to).String())
 			}
 		default:
+			if n := v.news.lines.begin(); n > 0 {
+				v.cfg.Logger.Warn("more MACs moved, were held or were released than are named", "more", n)
+			}
 			return
 		}
 	}

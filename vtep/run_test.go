@@ -258,8 +258,8 @@ func TestDetailsAreLoggedALineEach(t *testing.T) {
 			}
 		}
 	}
-	s := r.segment(SegmentConfig{VNI: 100, Peers: []netip.Addr{peer2}, DHCP: dhcpConfig(1)}, "a", "b")
-	told("ports", `DEBUG msg="port is up" vni=100 port=a queues=1 offload=[]`, `DEBUG msg="port is up" vni=100 port=b queues=1 offload=[]`)
+	s := r.segment(SegmentConfig{VNI: 100, Peers: []netip.Addr{peer2}, DHCP: dhcpConfig(1), MACMoves: -1}, "a", "b")
+	told("ports", `DEBUG msg="port is attached" vni=100 port=a queues=1 offload=[]`, `DEBUG msg="port is attached" vni=100 port=b queues=1 offload=[]`)
 
 	r.fromPort("a", eth(fdb.Broadcast, mac(1)))
 	told("a MAC that is new", "")
@@ -271,8 +271,8 @@ func TestDetailsAreLoggedALineEach(t *testing.T) {
 		r.fromPort([]string{"a", "b"}[i%2], eth(fdb.Broadcast, mac(1)))
 	}
 	r.v.tellNews()
-	if n := strings.Count(log.String(), "\n"); n != newsLen {
-		t.Errorf("%d lines of a MAC that does not stop moving, want %d", n, newsLen)
+	if n := strings.Count(log.String(), "\n"); n != maxLines {
+		t.Errorf("%d lines of a MAC that does not stop moving, want %d", n, maxLines)
 	}
 	log.Reset()
 

@@ -60,7 +60,9 @@ type Segment struct {
 }
 
 func newSegment(v *VTEP, cfg SegmentConfig) (*Segment, error) {
-	s := &Segment{v: v, vni: cfg.VNI, cfg: cfg, table: fdb.New(cfg.tableConfig()), peers: fdb.NewPeers[*remote](maxLearnedPeers), drops: make(dropTable, v.cfg.Workers+1)}
+	table := cfg.tableConfig()
+	table.Total = v.macs
+	s := &Segment{v: v, vni: cfg.VNI, cfg: cfg, table: fdb.New(table), peers: fdb.NewPeers[*remote](maxLearnedPeers), drops: make(dropTable, v.cfg.Workers+1)}
 	vw := &view{learn: !cfg.NoLearning, mtu: cfg.MTU}
 	if cfg.Group.IsValid() {
 		if err := v.ep.Join(cfg.Group); err != nil {
@@ -102,6 +104,7 @@ func (s *Segment) close() error {
 	}
 	errs = append(errs, s.endServices(s.view.Load().service, nil))
 	s.v.settle()
+	s.table.Leave()
 	return errors.Join(errs...)
 }
 
@@ -384,6 +387,8 @@ type FDBEntry struct {
 	Dst   netip.Addr
 	State string // dynamic, static, self
 	Age   time.Duration
+
+	Frozen bool // it moved too often, and is held there for a while
 }
 
 // FDB is the forwarding database, by MAC.
@@ -391,7 +396,7 @@ func (s *Segment) FDB() []FDBEntry {
 	ports := s.view.Load().ports
 	var out []FDBEntry
 	for _, e := range s.table.Entries(s.v.seconds()) {
-		r := FDBEntry{MAC: e.MAC, State: e.State(), Age: time.Duration(e.Age) * time.Second}
+		r := FDBEntry{MAC: e.MAC, State: e.State(), Age: time.Duration(e.Age) * time.Second, Frozen: e.Frozen}
 		switch i := int(e.Dst.Index()); {
 		case e.Dst.IsLocal() && i < len(ports) && ports[i] != nil:
 			r.Port = ports[i].cfg.Name
@@ -416,6 +421,7 @@ func (s *Segment) maintain(ctx context.Context) {
 		runtime.Gosched()
 	}
 	s.agePeers(now)
+	s.tellFrozen(s.table.Damp(now))
 	s.lostOffloads()
 	for _, p := range s.view.Load().ports {
 		if p != nil && p.gone.Load() && !p.told.Swap(true) {

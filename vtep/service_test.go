@@ -153,7 +153,7 @@ func TestLocalServiceLeavesGuestsBehindRemoteVTEPsAlone(t *testing.T) {
 
 func TestASegmentThatIsServedElsewhereJustFloods(t *testing.T) {
 	r := newRig(t, Config{})
-	r.segment(SegmentConfig{VNI: 100, Peers: []netip.Addr{peer2}}, "a", "b")
+	r.segment(SegmentConfig{VNI: 100, Peers: []netip.Addr{peer2}, MACMoves: -1}, "a", "b")
 	r.segment(SegmentConfig{VNI: 200, Peers: []netip.Addr{peer2}, DHCP: dhcpConfig(9), DHCP6: dhcp6Config(), RA: &RAConfig{}}, "x")
 	for name, b := range map[string][]byte{
 		"a DISCOVER": discoverOf(t, 1), "a SOLICIT": dhcp6(t, multicastMAC(allDHCPRelays), mac(1), guest6, allDHCPRelays, solicitOf(t, 1).ToBytes()),

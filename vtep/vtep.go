@@ -31,6 +31,7 @@ type VTEP struct {
 	start   time.Time
 	now     atomic.Uint32 // seconds since start, for ageing
 	unknown dropTable     // drops of packets whose segment is not known
+	macs    *fdb.Total    // learned MACs of all segments
 
 	lostOffloads atomic.Uint64
 	running      atomic.Bool
@@ -71,7 +72,7 @@ func New(cfg Config) (*VTEP, error) {
 	if err != nil {
 		return nil, errors.Join(err, ep.Close())
 	}
-	v := &VTEP{cfg: cfg, ep: ep, mtu: mtu - encap.Overhead(cfg.Local), start: cfg.Clock(), unknown: make(dropTable, cfg.Workers), news: newNews(), heard: make(chan heard, heardLen)}
+	v := &VTEP{cfg: cfg, ep: ep, mtu: mtu - encap.Overhead(cfg.Local), start: cfg.Clock(), unknown: make(dropTable, cfg.Workers), macs: fdb.NewTotal(max(cfg.MaxMACs, 0)), news: newNews(), heard: make(chan heard, heardLen)}
 	if cfg.Local.Is4() {
 		a := cfg.Local.As4()
 		v.local4 = binary.BigEndian.Uint32(a[:])
@@ -103,6 +104,10 @@ func (v *VTEP) Port() uint16 { return v.cfg.Port }
 // DefaultMTU is the MTU of a segment that does not set one: the underlay's less
 // the overhead, bytes.
 func (v *VTEP) DefaultMTU() int { return v.mtu }
+
+// SetMaxMACs changes how many MACs are learned at most in all segments together;
+// 0 is no limit. What was learned stays.
+func (v *VTEP) SetMaxMACs(n int) { v.macs.SetLimit(max(n, 0)) }
 
 // Run carries frames until ctx is cancelled; it then returns nil, with all
 // workers at rest. Close comes after it. It is ErrRunning if Run runs already,
@@ -205,14 +210,14 @@ func (v *VTEP) maintain(ctx context.Context) {
 			for _, w := range v.workers {
 				w.retry()
 			}
+			for _, s := range v.Segments() {
+				s.maintain(ctx)
+			}
 			v.tellNews()
 			if lost := offload &^ v.ep.Offload(); lost != 0 {
 				offload &^= lost
 				v.cfg.Logger.Warn("the kernel refuses an offload; going on without it", "offload", lost)
 				v.lostOffloads.Add(uint64(len(lost.Names())))
-			}
-			for _, s := range v.Segments() {
-				s.maintain(ctx)
 			}
 		}
 	}

@@ -22,6 +22,8 @@ kind:
   store_failed, store_recovered, clock_set
   port_up, port_down: port
   peer_added, peer_learned, peer_removed: dst
+  mac_frozen (it moves too often and is held where it was), mac_released: mac, and
+    port or dst
   reloaded: changes; reload_failed: detail
   missed: how many events this reader was too slow for
 Later versions add kinds and keys.`,

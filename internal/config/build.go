@@ -16,6 +16,7 @@ func (s *source) config(raw *rawConfig) *Config {
 		BusyPoll: s.duration("busy_poll", raw.BusyPoll, 0, 10*time.Millisecond, time.Microsecond, DefaultBusyPoll),
 		State:    s.nonEmpty("state", raw.State, DefaultState),
 		API:      s.api("api", &raw.API),
+		MaxMACs:  int(s.integer("max_macs", raw.MaxMACs, 0, 1<<24, 0)),
 	}
 	for i := range raw.Segments {
 		c.Segments = append(c.Segments, s.segment(path("segments").index(i), &raw.Segments[i], &c.Underlay))

@@ -16,6 +16,10 @@ func (s *source) segment(p path, raw *rawSegment, u *Underlay) Segment {
 		Learning: s.boolean(raw.Learning, true),
 		Ageing:   s.duration(p.key("ageing"), raw.Ageing, time.Second, 8760*time.Hour, time.Second, DefaultAgeing),
 		MaxMACs:  int(s.integer(p.key("max_macs"), raw.MaxMACs, 1, 1<<24, DefaultMaxMACs)),
+		Moves: MACMoves{
+			N:      s.macMoves(p.key("mac_moves"), raw.MACMoves),
+			Within: s.duration(p.key("mac_moves_within"), raw.MACMovesWithin, time.Second, 24*time.Hour, time.Second, DefaultMovesWithin),
+		},
 	}
 	seg.Name = fmt.Sprintf("vni%d", seg.VNI)
 	if s.has(p.key("name")) {
@@ -53,6 +57,14 @@ func (s *source) segment(p path, raw *rawSegment, u *Underlay) Segment {
 		}
 	}
 	return seg
+}
+
+// macMoves is a number of which zero has a meaning of its own.
+func (s *source) macMoves(p path, raw *int64) int {
+	if raw == nil {
+		return DefaultMACMoves
+	}
+	return int(s.integer(p, *raw, 0, 1000, DefaultMACMoves))
 }
 
 // minMTU6 is the least that IPv6 runs over (RFC 8200 section 5), bytes.

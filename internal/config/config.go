@@ -19,6 +19,7 @@ type Config struct {
 	BusyPoll time.Duration // 0 = not at all
 	State    string        // directory
 	API      API
+	MaxMACs  int       // learned MACs of all segments together; 0 = no limit
 	Segments []Segment // in the order of the file; their VNIs differ
 }
 
@@ -102,11 +103,19 @@ type Segment struct {
 	Learning bool
 	Ageing   time.Duration // whole seconds
 	MaxMACs  int
+	Moves    MACMoves
 	FDB      []StaticEntry
 	Ports    []Port
 	DHCP     *DHCP  // nil = no server
 	DHCP6    *DHCP6 // nil = no server
 	RA       *RA    // nil = no router advertisements
+}
+
+// MACMoves says when a MAC is frozen: held for Within, as it moved N times in as
+// long.
+type MACMoves struct {
+	N      int // 0 = never
+	Within time.Duration
 }
 
 // StaticEntry is an FDB entry that never moves. Exactly one of Dst and Port is set.
@@ -149,6 +158,8 @@ const (
 	DefaultHTTP        = "127.0.0.1:9479"
 	DefaultAgeing      = 300 * time.Second
 	DefaultMaxMACs     = 8192
+	DefaultMACMoves    = 5
+	DefaultMovesWithin = 180 * time.Second
 	DefaultLease       = 12 * time.Hour
 	DefaultProbe       = 200 * time.Millisecond
 	DefaultRAInterval  = 10 * time.Minute

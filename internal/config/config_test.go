@@ -112,6 +112,8 @@ func TestAMinimalFileHasTheDefaults(t *testing.T) {
 		{"learning", c.Segments[0].Learning, true},
 		{"ageing", c.Segments[0].Ageing.String(), "5m0s"},
 		{"max_macs", c.Segments[0].MaxMACs, 8192},
+		{"max_macs of all", c.MaxMACs, 0},
+		{"mac_moves", c.Segments[0].Moves, MACMoves{5, 180 * time.Second}},
 		{"server", d.Server.String(), "192.168.7.1"},
 		{"ranges", rangesString(d.Ranges), "192.168.7.2-192.168.7.254"},
 		{"lease", d.Lease.String(), "12h0m0s"},

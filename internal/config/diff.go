@@ -15,6 +15,7 @@ type Changes struct {
 	Added        []Segment // in the order of the new configuration
 	Removed      []Segment // in the order of the old one
 	Changed      []SegmentChange
+	MaxMACs      bool // of all segments together
 }
 
 // SegmentChange is a segment of which something differs; its VNI does not.
@@ -22,13 +23,13 @@ type SegmentChange struct {
 	Old, New Segment
 
 	Name, MTU, Peers, Group, FDB, Ports, DHCP, DHCP6, RA bool
-	Limits                                               bool // learning, ageing, max_macs
+	Limits                                               bool // learning, ageing, max_macs, mac_moves
 }
 
 // Diff compares two configurations. Neither is changed, and the result shares
 // their memory.
 func Diff(from, to *Config) Changes {
-	c := Changes{NeedsRestart: needsRestart(from, to)}
+	c := Changes{NeedsRestart: needsRestart(from, to), MaxMACs: from.MaxMACs != to.MaxMACs}
 	for i := range from.Segments {
 		if find(to.Segments, from.Segments[i].VNI) == nil {
 			c.Removed = append(c.Removed, from.Segments[i])
@@ -67,7 +68,7 @@ func compare(a, b *Segment) SegmentChange {
 		DHCP:   !reflect.DeepEqual(a.DHCP, b.DHCP),
 		DHCP6:  !reflect.DeepEqual(a.DHCP6, b.DHCP6),
 		RA:     !reflect.DeepEqual(a.RA, b.RA),
-		Limits: a.Learning != b.Learning || a.Ageing != b.Ageing || a.MaxMACs != b.MaxMACs,
+		Limits: a.Learning != b.Learning || a.Ageing != b.Ageing || a.MaxMACs != b.MaxMACs || a.Moves != b.Moves,
 	}
 }
 

@@ -37,6 +37,8 @@ func TestEachKeyOfASegmentChangesItsPart(t *testing.T) {
 		{"{vni: 100, peers: [10.9.0.2, 10.9.0.3], ports: [{tap: tap0}], dhcp: 10.0.0.0/24, learning: false}", "Limits"},
 		{"{vni: 100, peers: [10.9.0.2, 10.9.0.3], ports: [{tap: tap0}], dhcp: 10.0.0.0/24, ageing: 10s}", "Limits"},
 		{"{vni: 100, peers: [10.9.0.2, 10.9.0.3], ports: [{tap: tap0}], dhcp: 10.0.0.0/24, max_macs: 9}", "Limits"},
+		{"{vni: 100, peers: [10.9.0.2, 10.9.0.3], ports: [{tap: tap0}], dhcp: 10.0.0.0/24, mac_moves: 0}", "Limits"},
+		{"{vni: 100, peers: [10.9.0.2, 10.9.0.3], ports: [{tap: tap0}], dhcp: 10.0.0.0/24, mac_moves_within: 60s}", "Limits"},
 		{"{vni: 100}", "Peers Ports DHCP"},
 	} {
 		d := Diff(segmentsOf(t, base), segmentsOf(t, tc.to))

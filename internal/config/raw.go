@@ -11,6 +11,7 @@ type rawConfig struct {
 	BusyPoll durationText `yaml:"busy_poll" jsonschema_description:"How long a worker looks for more frames before it sleeps, up to 10ms; 0s is not at all. Default 30us."`
 	State    string       `yaml:"state" jsonschema:"minLength=1" jsonschema_description:"Directory of the leases and of whatever else must outlive a restart. Default /var/lib/uvtep."`
 	API      rawAPI       `yaml:"api" jsonschema_description:"Where the daemon is asked and told."`
+	MaxMACs  int64        `yaml:"max_macs" jsonschema:"minimum=0,maximum=16777216" jsonschema_description:"Limit of learned MACs of all segments together; 0 (the default) is none. When it is reached, a port or VTEP that has less than its share takes the place of one that has more."`
 	Segments []rawSegment `yaml:"segments" jsonschema_description:"The broadcast domains, one a VNI."`
 }
 
@@ -66,12 +67,16 @@ type rawSegment struct {
 	Group    addrText     `yaml:"group" jsonschema_description:"Multicast group for the same purpose. Its senders are not known beforehand, so it needs accept: any."`
 	Learning *bool        `yaml:"learning" jsonschema_description:"Learn which MAC is behind which port or VTEP. Default true."`
 	Ageing   durationText `yaml:"ageing" jsonschema_description:"How long a learned MAC outlives its last frame, in whole seconds. Default 300s."`
-	MaxMACs  int64        `yaml:"max_macs" jsonschema:"minimum=1,maximum=16777216" jsonschema_description:"Limit of learned MACs (default 8192). When full, known ones stay and new ones are forwarded but not learned."`
-	FDB      []rawStatic  `yaml:"fdb" jsonschema_description:"Static entries; they never move or age."`
-	Ports    []rawPort    `yaml:"ports" jsonschema_description:"Where guests are attached."`
-	DHCP     *rawDHCP     `yaml:"dhcp" jsonschema_description:"The DHCPv4 server of the segment, or only its subnet, such as 192.168.100.0/24."`
-	DHCP6    *rawDHCP6    `yaml:"dhcp6" jsonschema_description:"The DHCPv6 server of the segment, or only its subnet, such as 2001:db8:100::/64."`
-	RA       *rawRA       `yaml:"ra" jsonschema_description:"Router advertisements in the segment; true is with defaults only."`
+	MaxMACs  int64        `yaml:"max_macs" jsonschema:"minimum=1,maximum=16777216" jsonschema_description:"Limit of learned MACs (default 8192). When full, known ones stay and new ones are forwarded but not learned, unless their port or VTEP has less than its share."`
+
+	MACMoves       *int64       `yaml:"mac_moves" jsonschema:"minimum=0,maximum=1000" jsonschema_description:"A MAC that moved so often within mac_moves_within is held for as long where it was before, and frames from it that come elsewhere are dropped. Default 5; 0 is never."`
+	MACMovesWithin durationText `yaml:"mac_moves_within" jsonschema_description:"In whole seconds, up to 24h. Default 180s."`
+
+	FDB   []rawStatic `yaml:"fdb" jsonschema_description:"Static entries; they never move or age."`
+	Ports []rawPort   `yaml:"ports" jsonschema_description:"Where guests are attached."`
+	DHCP  *rawDHCP    `yaml:"dhcp" jsonschema_description:"The DHCPv4 server of the segment, or only its subnet, such as 192.168.100.0/24."`
+	DHCP6 *rawDHCP6   `yaml:"dhcp6" jsonschema_description:"The DHCPv6 server of the segment, or only its subnet, such as 2001:db8:100::/64."`
+	RA    *rawRA      `yaml:"ra" jsonschema_description:"Router advertisements in the segment; true is with defaults only."`
 }
 
 type rawStatic struct {

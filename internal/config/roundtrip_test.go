@@ -84,7 +84,7 @@ func (g generator) file() string {
 		g.one("df: true", "df: false", "df: inherit", "fragment: true", "fragment: true, df: false", "fragment: false, df: true"),
 		"source_ports: "+g.one("{}", "{count: 16}", "{count: 1}", "{range: 49152-65535}", "{range: 7-9}", "{count: 2, range: 7-10}"))
 	segments := g.list(3, func(i int) string { return g.segment(i, addr, any, v6) })
-	return strings.Join([]string{"underlay: " + underlay, "workers: " + g.one("0", "2", "1024"), "busy_poll: " + g.one("0s", "30us", "1ms50us", "10ms"), "offload: " + g.one("auto", "off", "{tun_gso: false}", "{tun_gro: false, udp_gro: true}", "{udp_gso: false, udp_gro: false}", "{tun_gso: false, tun_gro: false, udp_gso: false, udp_gro: false}"),
+	return strings.Join([]string{"underlay: " + underlay, "workers: " + g.one("0", "2", "1024"), "max_macs: " + g.one("0", "1", "16777216"), "busy_poll: " + g.one("0s", "30us", "1ms50us", "10ms"), "offload: " + g.one("auto", "off", "{tun_gso: false}", "{tun_gro: false, udp_gro: true}", "{udp_gso: false, udp_gro: false}", "{tun_gso: false, tun_gro: false, udp_gso: false, udp_gro: false}"),
 		"state: " + g.one("/var/lib/uvtep", "state", `"a b: #c"`, `"true"`, `"12"`, `'"\'`),
 		"api: " + g.some("socket: "+g.one("/run/uvtep/uvtep.sock", "x.sock"), "http: "+g.one(`""`, "127.0.0.1:9479", `"[::1]:0"`)),
 		"segments: " + segments}, "\n") + "\n"
@@ -116,6 +116,7 @@ func (g generator) segment(i int, addr func(int) string, any, v6 bool) string {
 	return g.some(fmt.Sprintf("!vni: %d", 100+i), "name: "+[]string{g.one("blue", `"null"`, `"1.5"`), g.one("off", `"12"`, "a.b_c-d"), g.one("yes", `"1e3"`, `"0x1"`)}[i],
 		"mtu: "+g.one("1280", "1450", "65535"), "peers: "+g.list(3, func(j int) string { return addr(2 + j) }), group,
 		"learning: "+g.one("true", "false"), "ageing: "+g.one("300s", "5m", "1s", "1500s", "1h0m1s", "8760h", "1h30m"),
+		"mac_moves: "+g.one("0", "1", "5", "1000"), "mac_moves_within: "+g.one("1s", "180s", "24h"),
 		"fdb: "+fdb, "!ports: ["+strings.Join(list, ", ")+"]", "dhcp: "+g.dhcp(fmt.Sprintf("tap%d-0", i)), "!dhcp6: "+g.dhcp6(fmt.Sprintf("tap%d-0", i)), "ra: "+g.ra())
 }
 

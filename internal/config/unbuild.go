@@ -30,6 +30,7 @@ func rawOf(c *Config) rawConfig {
 		Workers: int64(c.Workers),
 		Offload: rawOffloadOf(c.Offload),
 		State:   unless(c.State, DefaultState),
+		MaxMACs: int64(c.MaxMACs),
 	}
 	if c.BusyPoll != DefaultBusyPoll {
 		raw.BusyPoll = durationText(durationString(c.BusyPoll))
@@ -79,6 +80,12 @@ func rawSegmentOf(s *Segment) rawSegment {
 		Learning: falseOnly(s.Learning),
 		MaxMACs:  unless(int64(s.MaxMACs), DefaultMaxMACs),
 		Ageing:   durationUnless(s.Ageing, DefaultAgeing),
+
+		MACMovesWithin: durationUnless(s.Moves.Within, DefaultMovesWithin),
+	}
+	if s.Moves.N != DefaultMACMoves {
+		n := int64(s.Moves.N)
+		raw.MACMoves = &n
 	}
 	for _, a := range s.Peers {
 		raw.Peers = append(raw.Peers, addrText(a.String()))

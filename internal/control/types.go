@@ -61,6 +61,7 @@ type FDBEntry struct {
 	Dst    *netip.Addr `json:"dst" doc:"remote VTEP; null: none"`
 	State  string      `json:"state" enum:"dynamic,static,self"`
 	Age    int64       `json:"age_s" doc:"seconds since it was last seen as a source; 0 unless dynamic"`
+	Frozen bool        `json:"frozen" doc:"whether it moved too often and is held there for a while"`
 }
 
 // Peer is a remote VTEP of a segment.

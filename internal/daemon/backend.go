@@ -86,7 +86,7 @@ func (d *server) FDB(vni encap.VNI) ([]control.FDBEntry, error) {
 	return each(d, vni, func(s *vtep.Segment) []control.FDBEntry {
 		var out []control.FDBEntry
 		for _, e := range s.FDB() {
-			r := control.FDBEntry{VNI: s.VNI(), MAC: e.MAC, State: e.State, Age: int64(e.Age / time.Second)}
+			r := control.FDBEntry{VNI: s.VNI(), MAC: e.MAC, State: e.State, Age: int64(e.Age / time.Second), Frozen: e.Frozen}
 			if e.Port != "" {
 				r.Ifname = &e.Port
 			}

@@ -60,6 +60,9 @@ func (d *server) tellVTEP(e vtep.Event) {
 	if e.Peer.IsValid() {
 		out.Dst = &e.Peer
 	}
+	if e.MAC != 0 {
+		out.MAC = e.MAC.String()
+	}
 	d.events.Publish(out)
 }
 

@@ -114,6 +114,11 @@ func (d *server) apply(t *transaction, diff config.Changes, next *config.Config)
 			return nil, err
 		}
 	}
+	if diff.MaxMACs {
+		before := d.cfg.MaxMACs
+		d.vtep.SetMaxMACs(next.MaxMACs)
+		t.did(func() error { d.vtep.SetMaxMACs(before); return nil })
+	}
 	was, now := limitChanges(have, want)
 	for i := range was {
 		if err := d.setLimits(t, was[i], now[i]); err != nil {
@@ -149,6 +154,9 @@ func (d *server) reconfigure(t *transaction, c config.SegmentChange) error {
 // describe says what a reload changes, one line each.
 func describe(c config.Changes) []string {
 	var out []string
+	if c.MaxMACs {
+		out = append(out, "max_macs")
+	}
 	for _, s := range c.Removed {
 		out = append(out, fmt.Sprintf("segment %d: removed", s.VNI))
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/uvtep/uvtep/internal/control"
 	"github.com/uvtep/uvtep/internal/daemon"
 	"github.com/uvtep/uvtep/internal/nettest"
+	"github.com/uvtep/uvtep/vtep/vteptest"
 )
 
 // state is what a daemon tells of itself, and what the operating system has of
@@ -475,4 +476,58 @@ func TestADaemonThatIsStoppedWhileItReloadsLeavesNothing(t *testing.T) {
 			w.nothingLeft()
 		})
 	}
+}
+
+// What of the forwarding database's policy changes holds from the next frame on.
+func TestAReloadChangesWhoIsLearnedAndWhoIsHeld(t *testing.T) {
+	const file = "max_macs: %d\nsegments: [{vni: 100, mac_moves: %d, ports: [{tap: tap0}, {tap: tap1}]}]\n"
+	w := newWorld(t)
+	w.write(fmt.Sprintf(file, 2, 1))
+	d := w.start(w.options())
+	guests := []*vteptest.Guest{w.guest("tap0"), w.guest("tap1")}
+	say := func(guest int, mac byte) {
+		t.Helper()
+		if err := guests[guest].Send(append([]byte{255, 255, 255, 255, 255, 255, 2, 0, 0, 0, 0, mac, 8, 6}, make([]byte, 46)...)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	rx := func() (n uint64) {
+		for _, p := range must(d.Ports(t.Context(), 100))(t) {
+			n += p.RxPackets
+		}
+		return n
+	}
+	for i := range 5 {
+		say(0, byte(i))
+	}
+	say(1, 0) // moves
+	eventually(t, "frames are there", func() bool { return rx() == 6 })
+	if macs := d.learned(t); len(macs) != 2 {
+		t.Errorf("with room for two: %v", macs)
+	}
+	frozen := func() (n int) {
+		for _, e := range must(d.FDB(t.Context(), 100))(t) {
+			if e.Frozen {
+				n++
+			}
+		}
+		return n
+	}
+	if n := frozen(); n != 1 {
+		t.Errorf("%d MACs are held, want 1", n)
+	}
+	if drops := must(d.Drops(t.Context(), 100))(t); len(drops) != 1 || drops[0].Reason != "mac_frozen" {
+		t.Errorf("drops: %+v", drops)
+	}
+
+	w.write(fmt.Sprintf(file, 0, 0))
+	if diff := cmp.Diff([]string{"max_macs", "segment 100: limits"}, must(d.Reload(t.Context()))(t).Changes); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+	eventually(t, "nothing is held any more", func() bool { return frozen() == 0 })
+	for i := range 5 {
+		say(0, byte(i))
+		say(1, byte(i))
+	}
+	eventually(t, "all are known", func() bool { return len(d.learned(t)) == 5 })
 }

@@ -15,7 +15,7 @@ func vtepConfig(c *config.Config) vtep.Config {
 	u := c.Underlay
 	v := vtep.Config{
 		Local: u.Local, Port: u.Port, Device: u.Device, Workers: c.Workers, Strict: u.Strict,
-		BusyPoll: cmp.Or(c.BusyPoll, -1), NoChecksum: !u.Checksum, TTL: u.TTL.Value, InheritTTL: u.TTL.Inherit,
+		MaxMACs: c.MaxMACs, BusyPoll: cmp.Or(c.BusyPoll, -1), NoChecksum: !u.Checksum, TTL: u.TTL.Value, InheritTTL: u.TTL.Inherit,
 		ZeroSum6: u.ZeroSum6, Fragment: u.Fragment, GBP: u.GBP,
 	}
 	switch u.DF {
@@ -50,6 +50,7 @@ func segmentConfig(s config.Segment, defaultMTU int) vtep.SegmentConfig {
 	out := vtep.SegmentConfig{
 		VNI: encap.VNI(s.VNI), Name: s.Name, MTU: s.MTU, Peers: s.Peers, Group: s.Group,
 		NoLearning: !s.Learning, Ageing: s.Ageing, MaxMACs: s.MaxMACs,
+		MACMoves: cmp.Or(s.Moves.N, -1), MACMovesWithin: s.Moves.Within,
 	}
 	for _, e := range s.FDB {
 		out.FDB = append(out.FDB, vtep.StaticEntry{MAC: fdb.MACOf(e.MAC), Dst: e.Dst, Port: e.Port})

@@ -14,6 +14,7 @@ const (
 	BadSource     // source MAC is zero or has the group bit
 	OwnSource     // source MAC is one of the segment's own
 	StaticSource  // source MAC is statically bound elsewhere
+	MACFrozen     // source MAC moved too often, and is held elsewhere
 	PortIsolated  // both ports are isolated from each other
 	OuterShort    // a datagram too short for a VXLAN header and a frame
 	OuterNoVNI    // a VXLAN header without the I flag
@@ -61,6 +62,7 @@ var reasonNames = [Reasons]string{
 	BadSource:     "bad_source",
 	OwnSource:     "own_source",
 	StaticSource:  "static_source",
+	MACFrozen:     "mac_frozen",
 	PortIsolated:  "port_isolated",
 	OuterShort:    "outer_short",
 	OuterNoVNI:    "outer_no_vni",

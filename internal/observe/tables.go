@@ -100,7 +100,11 @@ func FDB(w io.Writer, all []control.FDBEntry) error {
 		if e.State == "dynamic" {
 			age = seconds(e.Age)
 		}
-		t.row(e.VNI, e.MAC, behind, e.State, age)
+		state := e.State
+		if e.Frozen {
+			state = "frozen"
+		}
+		t.row(e.VNI, e.MAC, behind, state, age)
 	}
 	return t.write(w)
 }
