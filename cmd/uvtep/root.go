@@ -108,7 +108,7 @@ func newRoot(b observe.Build) *cobra.Command {
 	root.SetHelpCommand(helpCommand())
 	root.AddCommand(
 		upCommand(b), runCommand(b), validateCommand(), schemaCommand(), showCommand(), fdbCommand(), peerCommand(),
-		portCommand(), leaseCommand(), reloadCommand(), monitorCommand(), labCommand(), benchCommand(b), versionCommand(b),
+		segmentCommand(), portCommand(), leaseCommand(), reloadCommand(), monitorCommand(), labCommand(), benchCommand(b), versionCommand(b),
 	)
 	markFailures(root)
 	return root

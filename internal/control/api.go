@@ -138,6 +138,17 @@ func registerWrites(api huma.API, b Backend) {
 		func(_ context.Context, in *atPeer) (*everything, error) {
 			return nothing(b.DeletePeer(in.VNI, in.Dst))
 		})
+	huma.Register(api, operation(http.MethodPut, "/segments/{vni}", "add-segment", "Add a segment, without ports"),
+		func(_ context.Context, in *struct {
+			VNI  encap.VNI `path:"vni" minimum:"1" maximum:"16777215"`
+			Body NewSegment
+		}) (*everything, error) {
+			return nothing(b.AddSegment(in.VNI, in.Body))
+		})
+	huma.Register(api, operation(http.MethodDelete, "/segments/{vni}", "delete-segment", "Take a segment away, with its ports"),
+		func(_ context.Context, in *inSegment) (*everything, error) {
+			return nothing(b.DeleteSegment(in.VNI))
+		})
 	huma.Register(api, operation(http.MethodPost, "/segments/{vni}/ports", "add-port", "Add a port"),
 		func(_ context.Context, in *struct {
 			VNI  encap.VNI `path:"vni" minimum:"1" maximum:"16777215"`

@@ -42,6 +42,8 @@ type Backend interface {
 	FlushFDB(vni encap.VNI) (int, error)
 	AddPeer(vni encap.VNI, dst netip.Addr) error
 	DeletePeer(vni encap.VNI, dst netip.Addr) error
+	AddSegment(vni encap.VNI, s NewSegment) error
+	DeleteSegment(vni encap.VNI) error
 	AddPort(vni encap.VNI, p NewPort) error
 	DeletePort(vni encap.VNI, name string) error
 	// ReleaseLease takes a lease back or, where nobody has one, removes a

@@ -117,6 +117,16 @@ func (c *Client) DeletePeer(ctx context.Context, vni encap.VNI, dst netip.Addr) 
 	return c.do(ctx, http.MethodDelete, segmentPath(vni, "peers", dst.String()), nil, nil)
 }
 
+// AddSegment adds a segment without ports.
+func (c *Client) AddSegment(ctx context.Context, vni encap.VNI, s NewSegment) error {
+	return c.do(ctx, http.MethodPut, segmentPath(vni), s, nil)
+}
+
+// DeleteSegment takes a segment away, with its ports.
+func (c *Client) DeleteSegment(ctx context.Context, vni encap.VNI) error {
+	return c.do(ctx, http.MethodDelete, segmentPath(vni), nil, nil)
+}
+
 // AddPort adds a port to a segment.
 func (c *Client) AddPort(ctx context.Context, vni encap.VNI, p NewPort) error {
 	return c.do(ctx, http.MethodPost, segmentPath(vni, "ports"), p, nil)

@@ -91,6 +91,10 @@ func (f *fake) AddPeer(vni encap.VNI, a netip.Addr) error {
 func (f *fake) DeletePeer(vni encap.VNI, a netip.Addr) error {
 	return f.note("delete peer", vni, a)
 }
+func (f *fake) AddSegment(vni encap.VNI, s control.NewSegment) error {
+	return f.note("add segment", vni, s)
+}
+func (f *fake) DeleteSegment(vni encap.VNI) error              { return f.note("delete segment", vni) }
 func (f *fake) AddPort(vni encap.VNI, p control.NewPort) error { return f.note("add port", vni, p) }
 func (f *fake) DeletePort(vni encap.VNI, name string) error {
 	return f.note("delete port", vni, name)
@@ -188,6 +192,9 @@ func TestAClientChangesADaemon(t *testing.T) {
 	check(c.AddPeer(ctx, vni, dst6), "add peer", vni, dst6)
 	check(c.DeletePeer(ctx, vni, dst), "delete peer", vni, dst)
 	p := control.NewPort{TAP: "tap0", NetNS: "/run/netns/g", Rename: "eth0", MAC: ptr(mac), Bridge: "br0", Isolated: true, MaxMACs: 3}
+	s := control.NewSegment{Name: "blue", MTU: 1400, Peers: []string{"10.9.0.2", "10.9.0.3"}, Group: "239.1.1.1", DHCP: "10.0.0.0/24", DHCP6: "2001:db8::/64"}
+	check(c.AddSegment(ctx, vni, s), "add segment", vni, s)
+	check(c.DeleteSegment(ctx, vni), "delete segment", vni)
 	check(c.AddPort(ctx, vni, p), "add port", vni, p)
 	check(c.DeletePort(ctx, vni, "a/b?c"), "delete port", vni, "a/b?c")
 	check(c.ReleaseLease(ctx, vni, ip), "release lease", vni, ip)
@@ -425,8 +432,8 @@ func TestTheDescriptionNamesEveryOperation(t *testing.T) {
 			ids++
 		}
 	}
-	if ids != 19 || doc.Info.Version != "1.2.3" {
-		t.Errorf("%d operations, version %s; want 19 of version 1.2.3", ids, doc.Info.Version)
+	if ids != 21 || doc.Info.Version != "1.2.3" {
+		t.Errorf("%d operations, version %s; want 21 of version 1.2.3", ids, doc.Info.Version)
 	}
 	if bytes.Contains(w.Body.Bytes(), []byte("unpkg")) {
 		t.Error("the description loads from elsewhere")

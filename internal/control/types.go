@@ -158,6 +158,17 @@ type Reserved struct {
 	HeldBy *Lease `json:"held_by" doc:"another client's lease, after which the address is its new owner's; null: nobody else has the address"`
 }
 
+// NewSegment is a segment that is to be added. Its keys are those of a segment in
+// the configuration.
+type NewSegment struct {
+	Name  string   `json:"name,omitempty" doc:"what people call it; none: vni and its number"`
+	MTU   int      `json:"mtu,omitempty" doc:"MTU of its ports, bytes; 0: the underlay's less the overhead"`
+	Peers []string `json:"peers,omitempty" doc:"remote VTEPs that floods are replicated to"`
+	Group string   `json:"group,omitempty" doc:"multicast group that floods go to"`
+	DHCP  string   `json:"dhcp,omitempty" doc:"subnet of a DHCPv4 server, such as 192.168.100.0/24"`
+	DHCP6 string   `json:"dhcp6,omitempty" doc:"subnet of a DHCPv6 server, such as 2001:db8:100::/64"`
+}
+
 // NewPort is a port that is to be added. Its keys are those of a port in the
 // configuration.
 type NewPort struct {

@@ -43,7 +43,8 @@ type server struct {
 	mu       sync.Mutex // held while the configuration changes
 	cfg      *config.Config
 	reserved reservations
-	added    []placed // ports that came while running, and that cfg does not list
+	added    []placed         // ports that came while running, and that cfg does not list
+	live     []config.Segment // segments likewise
 	closed   bool
 }
 

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/uvtep/uvtep/internal/control"
 )
@@ -117,6 +118,99 @@ func TestAReloadKnowsThePortsThatCameWhileRunning(t *testing.T) {
 	reload("segments: [{vni: 100}, {vni: 200}]\n", "200 tap5 up")
 	// A name is free for another segment when its own one goes.
 	reload("segments: [{vni: 100, ports: [{tap: tap5}]}]\n", "100 tap5 up")
+}
+
+func TestSegmentsComeAndGoWhileRunning(t *testing.T) {
+	w := newWorld(t)
+	w.write(oneSegment)
+	d := w.start(w.options())
+	ctx := t.Context()
+	if err := d.AddSegment(ctx, 200, control.NewSegment{Name: "red", MTU: 1400, Peers: []string{"10.9.0.7", "10.9.0.8"}, Group: "239.1.1.9", DHCP: "192.168.200.0/24"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.AddPort(ctx, 200, control.NewPort{TAP: "tap7"}); err != nil {
+		t.Fatal(err)
+	}
+	s := must(d.Segments(ctx, 200))(t)[0]
+	if s.Name != "red" || s.MTU != 1400 || len(s.Peers) != 2 || s.Group == nil || s.DHCP == nil || !s.Learning || len(s.Ports) != 1 {
+		t.Errorf("the segment is %+v", s)
+	}
+	a := w.guest("tap7")
+	must(a.DHCP(ctx))(t)
+	for _, tc := range []struct {
+		what string
+		err  error
+		kind error
+		says string
+	}{
+		{"twice", d.AddSegment(ctx, 200, control.NewSegment{}), control.ErrConflict, "segment 200 is there already"},
+		{"one of the configuration", d.AddSegment(ctx, 100, control.NewSegment{}), control.ErrConflict, "segment 100 is there already"},
+		{"with another's name", d.AddSegment(ctx, 300, control.NewSegment{Name: "red"}), control.ErrConflict, "segment 200 is called red already"},
+		{"with no name", d.AddSegment(ctx, 300, control.NewSegment{Name: "a b"}), control.ErrInvalid, `name: "a b" is not a name`},
+		{"to itself", d.AddSegment(ctx, 300, control.NewSegment{Peers: []string{"10.9.0.2", local.String()}}), control.ErrInvalid, "peers[1]: "},
+		{"with half a subnet", d.AddSegment(ctx, 300, control.NewSegment{DHCP: "10.0.0.0"}), control.ErrInvalid, "dhcp.subnet: "},
+		{"gone before", d.DeleteSegment(ctx, 300), control.ErrNotFound, "no segment 300"},
+	} {
+		if !errors.Is(tc.err, tc.kind) || !strings.Contains(tc.err.Error(), tc.says) {
+			t.Errorf("%s: got %v, want that it is %q and says %q", tc.what, tc.err, tc.kind, tc.says)
+		}
+	}
+	if err := d.DeleteSegment(ctx, 200); err != nil {
+		t.Error(err)
+	}
+	if all := must(d.Segments(ctx, 0))(t); len(all) != 1 {
+		t.Errorf("there are %+v", all)
+	}
+}
+
+func TestAReloadKnowsTheSegmentsThatCameAndWentWhileRunning(t *testing.T) {
+	w := newWorld(t)
+	const one = "segments: [{vni: 100, ports: [{tap: tap1}]}]\n"
+	w.write(one)
+	d := w.start(w.options())
+	ctx := t.Context()
+	do := func(errs ...error) {
+		t.Helper()
+		if err := errors.Join(errs...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	reload := func(body string, changes, segments []string) {
+		t.Helper()
+		w.write(body)
+		if diff := cmp.Diff(changes, must(d.Reload(ctx))(t).Changes, cmpopts.EquateEmpty()); diff != "" {
+			t.Errorf("%schanges -want +got:\n%s", body, diff)
+		}
+		var got []string
+		for _, s := range must(d.Segments(ctx, 0))(t) {
+			got = append(got, fmt.Sprint(s.VNI, " ", s.Name, " ", s.Ports))
+		}
+		if diff := cmp.Diff(segments, got); diff != "" {
+			t.Errorf("%ssegments -want +got:\n%s", body, diff)
+		}
+	}
+	do(d.AddSegment(ctx, 200, control.NewSegment{}), d.AddSegment(ctx, 300, control.NewSegment{}),
+		d.AddPort(ctx, 200, control.NewPort{TAP: "tap2"}), d.AddPort(ctx, 300, control.NewPort{TAP: "tap3"}))
+	reload(one, nil, []string{"100 vni100 [tap1]", "200 vni200 [tap2]", "300 vni300 [tap3]"})
+	// One comes to be listed, and what was added to it stays.
+	reload("segments: [{vni: 100, ports: [{tap: tap1}]}, {vni: 200, name: red, ports: [{tap: tap4}]}]\n", []string{"segment 200: name, ports"},
+		[]string{"100 vni100 [tap1]", "200 red [tap2 tap4]", "300 vni300 [tap3]"})
+	// From now on it is the configuration's.
+	reload(one, []string{"segment 200: removed"}, []string{"100 vni100 [tap1]", "300 vni300 [tap3]"})
+	// A listed one that was taken away comes back, also where it was added in the
+	// meantime as something else.
+	do(d.DeleteSegment(ctx, 100))
+	reload(one, []string{"segment 100: added"}, []string{"100 vni100 [tap1]", "300 vni300 [tap3]"})
+	do(d.DeleteSegment(ctx, 100), d.AddSegment(ctx, 100, control.NewSegment{Name: "else"}))
+	reload(one, []string{"segment 100: name, ports"}, []string{"100 vni100 [tap1]", "300 vni300 [tap3]"})
+	do(d.DeleteSegment(ctx, 100), d.AddSegment(ctx, 100, control.NewSegment{}))
+	reload(one, []string{"segment 100: port tap1 opened again"}, []string{"100 vni100 [tap1]", "300 vni300 [tap3]"})
+	// Not so one that is listed no more.
+	do(d.DeleteSegment(ctx, 100), d.DeleteSegment(ctx, 300))
+	reload("segments: [{vni: 400, ports: [{tap: tap3}]}]\n", []string{"segment 400: added"}, []string{"400 vni400 [tap3]"})
+	if w.opened("tap2") != 1 {
+		t.Errorf("opened: %v", w.opens)
+	}
 }
 
 func TestPeersAndEntriesChangeWhileRunning(t *testing.T) {

@@ -136,7 +136,7 @@ func (d *server) setLimits(t *transaction, was, now placed) error {
 // portChanges are the ports that a configuration has and those that the next one
 // has, and those added while running that stay, which both have.
 func (d *server) portChanges(next *config.Config) (have, want map[string]placed, stay []placed) {
-	have, want = d.listed(), portsOf(next)
+	have, want = portsOf(d.running()), portsOf(next)
 	segments := map[uint32]bool{}
 	for _, s := range next.Segments {
 		segments[s.VNI] = true

@@ -50,12 +50,13 @@ func (d *server) reload() ([]string, error) {
 	if err != nil {
 		return nil, control.Errorf(control.ErrInvalid, "%v", err)
 	}
-	diff := config.Diff(d.cfg, next)
+	whole, live := d.keeping(next)
+	diff := config.Diff(d.running(), whole)
 	if len(diff.NeedsRestart) > 0 {
 		return nil, control.Errorf(control.ErrConflict, "%s; nothing was changed", strings.Join(diff.NeedsRestart, "; "))
 	}
 	var t transaction
-	stay, err := d.apply(&t, diff, next)
+	stay, err := d.apply(&t, diff, whole)
 	if err != nil {
 		t.rollback(d.log)
 		return nil, fmt.Errorf("%w; nothing was changed", err)
@@ -65,7 +66,7 @@ func (d *server) reload() ([]string, error) {
 			d.log.Error("a segment could not be taken down in full", "vni", s.VNI, "err", err)
 		}
 	}
-	d.cfg, d.added = next, stay
+	d.cfg, d.added, d.live = next, stay, live
 	return slices.Concat(describe(diff), d.reopen(), d.restore()), nil
 }
 
