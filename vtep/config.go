@@ -160,6 +160,8 @@ type PortConfig struct {
 	DHCPRate     int  // DHCP messages a second that are served; 0 = no limit
 	DHCPCheckMAC bool // the DHCP client must be the frame's source (relayed messages aside)
 
+	Storm Storm // of what is flooded; the zero Storm = no limit
+
 	GBP      uint16   // group of its frames, which they carry as a tag; 0 = none. Needs Config.GBP
 	GBPAllow []uint16 // groups whose frames it gets, 0 being those without a tag; nil = all frames. Needs Config.GBP
 

@@ -255,6 +255,11 @@ func TestEveryDropIsCountedOnceWithItsReasonUnderItsSegment(t *testing.T) {
 			r.attach(s, PortConfig{Name: "picky", GBPAllow: []uint16{7}})
 			r.fromPort("a", f)
 		}, "group_policy@100", false},
+		{"more floods than a port may send", Config{}, SegmentConfig{}, func(r *rig, s *Segment) {
+			r.attach(s, PortConfig{Name: "slow", Storm: Storm{Broadcast: 1}})
+			r.fromPort("slow", f)
+			r.fromPort("slow", f)
+		}, "storm_limit@100", false},
 		{"a message about another client", Config{}, SegmentConfig{DHCP: dhcpConfig(9)}, func(r *rig, s *Segment) {
 			r.attach(s, PortConfig{Name: "strict", DHCPCheckMAC: true})
 			r.fromPort("strict", broadcastBOOTP(t, mac(1), (&dhcpdtest.Client{MAC: hw(mac(2))}).Discover()))

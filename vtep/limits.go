@@ -13,6 +13,7 @@ import (
 type limits struct {
 	macs, leases, rate int // as in PortConfig
 	checkMAC           bool
+	storm              Storm
 
 	policy encap.Policy // tag of its frames
 	groups []uint16     // whose frames it gets; nil: everybody's
@@ -20,12 +21,12 @@ type limits struct {
 }
 
 func limitsOf(c PortConfig) *limits {
-	return &limits{macs: c.MaxMACs, leases: c.MaxLeases, rate: c.DHCPRate, checkMAC: c.DHCPCheckMAC,
+	return &limits{macs: c.MaxMACs, leases: c.MaxLeases, rate: c.DHCPRate, checkMAC: c.DHCPCheckMAC, storm: c.Storm,
 		policy: encap.GroupPolicy(c.GBP), groups: c.GBPAllow, allow: groupsOf(c.GBPAllow)}
 }
 
 // SetLimits gives the port that cfg names the limits of cfg: of MACs, of leases,
-// of DHCP messages, and whose they may be, and its group policy. Nothing else of the port changes, and
+// of DHCP messages, and whose they may be, of floods, and its group policy. Nothing else of the port changes, and
 // nobody loses what he has.
 func (s *Segment) SetLimits(cfg PortConfig) error {
 	s.v.mu.Lock()
@@ -36,6 +37,9 @@ func (s *Segment) SetLimits(cfg PortConfig) error {
 	}
 	if err := s.v.cfg.checkPolicy(cfg); err != nil {
 		return fmt.Errorf("segment %v: %w", s.vni, err)
+	}
+	if err := cfg.Storm.check(); err != nil {
+		return fmt.Errorf("segment %v: port %s: %w", s.vni, cfg.Name, err)
 	}
 	p.limits.Store(limitsOf(cfg))
 	s.table.SetLimit(fdb.Local(p.id), cfg.MaxMACs)
@@ -51,16 +55,17 @@ type rate struct {
 	full atomic.Int64 // nanoseconds on the caller's clock
 }
 
-// take takes one of perSecond at the time now, and reports whether there was one.
-func (r *rate) take(now time.Duration, perSecond int) bool {
+// take takes n of perSecond at the time now, and reports whether there was one:
+// where there were less than n, the others are owed.
+func (r *rate) take(now time.Duration, perSecond, n int) bool {
 	each := time.Second / time.Duration(perSecond)
 	for {
 		was := r.full.Load()
-		full := max(time.Duration(was), now) + each
-		if full-now > time.Second {
+		full := max(time.Duration(was), now)
+		if full+each-now > time.Second {
 			return false
 		}
-		if r.full.CompareAndSwap(was, int64(full)) {
+		if r.full.CompareAndSwap(was, int64(full+time.Duration(n)*each)) {
 			return true
 		}
 	}

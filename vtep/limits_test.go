@@ -16,7 +16,7 @@ func TestARateLetsAsManyASecondThroughAndASecondsWorthAtOnce(t *testing.T) {
 	for _, perSecond := range []int{1, 2, 3, 7, 100, 1_000_000} {
 		var r rate
 		take := func(now time.Duration) (n int) {
-			for r.take(now, perSecond) {
+			for r.take(now, perSecond, 1) {
 				n++
 			}
 			return n
@@ -30,7 +30,7 @@ func TestARateLetsAsManyASecondThroughAndASecondsWorthAtOnce(t *testing.T) {
 		if n := take(time.Hour); n != perSecond {
 			t.Errorf("%d a second: %d after an hour", perSecond, n)
 		}
-		if r.take(time.Hour-time.Second, perSecond) {
+		if r.take(time.Hour-time.Second, perSecond, 1) {
 			t.Errorf("%d a second: a clock that goes back lets more through", perSecond)
 		}
 	}

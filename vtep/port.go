@@ -26,7 +26,8 @@ type Port struct {
 	up      bool        // it came to be attached; under v.mu
 	offload tap.Offload // that the device had when it was last looked at; the maintainer's
 	limits  atomic.Pointer[limits]
-	dhcp    rate         // of DHCP messages that are taken
+	dhcp    rate // of DHCP messages that are taken
+	storms  storms
 	waiting atomic.Int32 // DHCP requests that the service has not taken yet
 }
 
@@ -51,6 +52,9 @@ func (s *Segment) AttachPort(cfg PortConfig) (*Port, error) {
 	}
 	if policy := s.v.cfg.checkPolicy(cfg); err == nil && policy != nil {
 		err = fmt.Errorf("segment %v: %w", s.vni, policy)
+	}
+	if storm := cfg.Storm.check(); err == nil && storm != nil {
+		err = fmt.Errorf("segment %v: port %s: %w", s.vni, cfg.Name, storm)
 	}
 	switch {
 	case err != nil && cfg.Device != nil:
@@ -210,6 +214,7 @@ type PortStats struct {
 
 	MaxLeases, DHCPRate int // 0 = no limit
 	DHCPCheckMAC        bool
+	Storm               Storm
 
 	GBP      uint16   // of its frames; 0 = none
 	GBPAllow []uint16 // whose frames it gets; nil = all
@@ -233,7 +238,7 @@ func (s *Segment) Ports() []PortStats {
 func (p *Port) Stats() PortStats {
 	l := p.limits.Load()
 	st := PortStats{ID: p.id, Name: p.cfg.Name, Kind: p.cfg.kind(), State: "up", Vanished: p.gone.Load(), Queues: len(p.queues), Isolated: p.cfg.Isolated, MaxMACs: l.macs, Offload: p.dev.Offload().Names(),
-		MaxLeases: l.leases, DHCPRate: l.rate, DHCPCheckMAC: l.checkMAC}
+		MaxLeases: l.leases, DHCPRate: l.rate, DHCPCheckMAC: l.checkMAC, Storm: l.storm}
 	st.GBP, st.GBPAllow = l.policy.Group(), l.groups
 	if st.Vanished || !p.linkUp() {
 		st.State = "down"

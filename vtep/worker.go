@@ -220,7 +220,7 @@ func (w *worker) fromPort(p *Port, frames []frame.Frame) {
 		tag(frames, l.policy)
 	}
 	parse(frames)
-	if dropped := w.forward(p.seg, frames); dropped > 0 {
+	if dropped := w.forward(p.seg, p, frames); dropped > 0 {
 		t.rxDropped.add(uint64(dropped))
 	}
 }
@@ -248,7 +248,7 @@ func (w *worker) carry() {
 			j++
 		}
 		if s != nil {
-			if w.forward(s, frames[i:j]) > 0 {
+			if w.forward(s, nil, frames[i:j]) > 0 {
 				w.droppedOfPeers(s, frames[i:j])
 			}
 		} else {
@@ -289,14 +289,19 @@ func (w *worker) rest(merged int) {
 }
 
 // forward carries frames of one segment the rest of their way, and returns how
-// many of them were dropped.
-func (w *worker) forward(s *Segment, frames []frame.Frame) int {
+// many of them were dropped. p is the port that they came by, nil for the tunnel.
+func (w *worker) forward(s *Segment, p *Port, frames []frame.Frame) int {
 	vw := s.view.Load()
 	w.admit(frames)
 	warm(s, frames)
 	w.learn(s, vw, frames)
 	w.answer(s, vw, frames)
 	lookUp(s, vw, frames)
+	if p != nil {
+		if l := p.limits.Load(); l.storm.any() {
+			w.curb(p, l.storm, frames)
+		}
+	}
 	w.write(s, vw, frames)
 	return w.tally(s.drops, frames)
 }

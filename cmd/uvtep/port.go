@@ -36,6 +36,7 @@ func portAddCommand(client func() *control.Client) *cobra.Command {
 	f.IntVar(&p.MaxLeases, "max-leases", 0, "limit of its clients' DHCP leases (default: none)")
 	f.IntVar(&p.DHCPRate, "dhcp-rate", 0, "limit of DHCP messages a second (default: none)")
 	f.BoolVar(&p.DHCPCheckMAC, "dhcp-check-mac", false, "serve only DHCP clients that are the source of their frame")
+	storm := f.Int("storm", 0, "packets a second that it may flood, of broadcasts, multicasts and unknown unicasts each (default: no limit)")
 	f.Uint16Var(&p.GBP, "gbp", 0, "group policy id of its frames (default: none)")
 	allow := f.UintSlice("gbp-allow", nil, "group policy ids of the frames it gets, 0 being those without one (default: all frames)")
 	require(c, "vni")
@@ -49,6 +50,7 @@ func portAddCommand(client func() *control.Client) *cobra.Command {
 		if err := exactlyOne(c, "tap", "stream"); err != nil {
 			return err
 		}
+		p.Storm = control.Storm{Broadcast: *storm, Multicast: *storm, Unknown: *storm}
 		if c.Flags().Changed("mac") {
 			p.MAC = mac
 		}

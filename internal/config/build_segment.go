@@ -140,6 +140,7 @@ func (s *source) port(p path, raw *rawPort) Port {
 		DHCPRate:     int(s.integer(p.key("dhcp_rate"), raw.DHCPRate, 0, 1_000_000, 0)),
 		DHCPCheckMAC: raw.DHCPCheckMAC,
 	}
+	port.Storm = s.storm(p.key("storm"), raw.Storm)
 	port.GBP = uint16(s.integer(p.key("gbp"), raw.GBP, 0, 65535, 0))
 	port.GBPAllow = s.groups(p.key("gbp_allow"), raw.GBPAllow)
 	s.portDevice(p, raw, &port)
@@ -153,6 +154,23 @@ func (s *source) port(p path, raw *rawPort) Port {
 		s.fault(p.key("bridge"), "%s is the port's own name", port.Bridge)
 	}
 	return port
+}
+
+// maxStorm is more than any port floods.
+const maxStorm = 100_000_000
+
+// storm are the limits of what a port floods.
+func (s *source) storm(p path, raw rawStorm) Storm {
+	limit := func(p path, n int64) int { return int(s.integer(p, n, 0, maxStorm, 0)) }
+	if _, one := raw.short(); one {
+		n := limit(p, raw.Broadcast)
+		return Storm{n, n, n}
+	}
+	return Storm{
+		Broadcast: limit(p.key("broadcast"), raw.Broadcast),
+		Multicast: limit(p.key("multicast"), raw.Multicast),
+		Unknown:   limit(p.key("unknown"), raw.Unknown),
+	}
 }
 
 // groups are group policy ids, of which none may be twice.

@@ -141,9 +141,14 @@ type Port struct {
 	DHCPRate     int  // messages a second; 0 = no limit
 	DHCPCheckMAC bool // the client must be the frame's source
 
+	Storm Storm // of what is flooded
+
 	GBP      uint16   // group of its frames; 0 = none
 	GBPAllow []uint16 // groups whose frames it gets, 0 being those without one; nil = all frames
 }
+
+// Storm limits floods, packets a second of each class; 0 = no limit.
+type Storm struct{ Broadcast, Multicast, Unknown int }
 
 // Defaults of keys that are left out.
 const (

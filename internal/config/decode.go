@@ -130,6 +130,11 @@ type shorthand interface {
 	shortForm() string // what the text is
 }
 
+// A spread is a mapping that a number may stand for, which all of its keys get.
+type spread interface {
+	all(n int64)
+}
+
 func (s *source) mapping(n ast.Node, v reflect.Value, p path) {
 	entries, ok := entriesOf(n)
 	if !ok {
@@ -141,6 +146,14 @@ func (s *source) mapping(n ast.Node, v reflect.Value, p path) {
 				return
 			}
 			needed = "true, false or " + needed
+		case spread:
+			if n.Type() == ast.IntegerType {
+				var each int64
+				s.number(n, reflect.ValueOf(&each).Elem(), p)
+				short.all(each)
+				return
+			}
+			needed = "a number or " + needed
 		case shorthand:
 			if word, is := n.(*ast.StringNode); is {
 				if key := short.shorthand(word.Value); key != "" {

@@ -99,6 +99,21 @@ type rawPort struct {
 	DHCPRate     int64 `yaml:"dhcp_rate" jsonschema:"minimum=0,maximum=1000000" jsonschema_description:"How many DHCP messages a second of its clients are served; 0 (the default) is no limit."`
 	DHCPCheckMAC bool  `yaml:"dhcp_check_mac" jsonschema_description:"Serve only DHCP clients that name the source of their frame as their hardware address; messages of relays aside."`
 
+	Storm rawStorm `yaml:"storm" jsonschema_description:"How much of what comes from it is flooded, packets a second of each class, or one number for all three; a second's worth may come at once. 0 (the default) is no limit."`
+
 	GBP      int64   `yaml:"gbp" jsonschema:"minimum=0,maximum=65535" jsonschema_description:"Group policy id that the frames from this port carry; 0 (the default) is none. Needs underlay.gbp."`
 	GBPAllow []int64 `yaml:"gbp_allow" jsonschema:"minItems=1" jsonschema_description:"Group policy ids of the frames that this port gets, and no others; 0 is frames without one. Default: all frames. Needs underlay.gbp."`
+}
+
+type rawStorm struct {
+	Broadcast int64 `yaml:"broadcast" jsonschema:"minimum=0,maximum=100000000" jsonschema_description:"Limit of broadcasts."`
+	Multicast int64 `yaml:"multicast" jsonschema:"minimum=0,maximum=100000000" jsonschema_description:"Limit of what goes to groups."`
+	Unknown   int64 `yaml:"unknown" jsonschema:"minimum=0,maximum=100000000" jsonschema_description:"Limit of unicast to addresses that are known nowhere."`
+}
+
+// all is one number for all classes.
+func (r *rawStorm) all(n int64) { *r = rawStorm{n, n, n} }
+
+func (r rawStorm) short() (any, bool) {
+	return r.Broadcast, r == rawStorm{r.Broadcast, r.Broadcast, r.Broadcast}
 }

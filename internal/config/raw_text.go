@@ -1,6 +1,11 @@
 package config
 
-import "github.com/invopop/jsonschema"
+import (
+	"encoding/json"
+	"strconv"
+
+	"github.com/invopop/jsonschema"
+)
 
 // The kinds of text in a configuration file. They carry the part of the schema
 // that a struct tag cannot: a pattern, or a choice between a number and a word.
@@ -131,6 +136,11 @@ func (rawRA) JSONSchemaExtend(s *jsonschema.Schema) { orShort(s, &jsonschema.Sch
 
 // JSONSchemaExtend lets a word stand for all offloads.
 func (rawOffload) JSONSchemaExtend(s *jsonschema.Schema) { orShort(s, offloadText("").JSONSchema()) }
+
+// JSONSchemaExtend lets a number stand for all classes.
+func (rawStorm) JSONSchemaExtend(s *jsonschema.Schema) {
+	orShort(s, &jsonschema.Schema{Type: "integer", Minimum: "0", Maximum: json.Number(strconv.Itoa(maxStorm))})
+}
 
 // orShort lets something short stand for a mapping.
 func orShort(s, short *jsonschema.Schema) {

@@ -105,6 +105,7 @@ func (g generator) segment(i int, addr func(int) string, any, v6 bool) string {
 			fmt.Sprintf("rename: eth%d-%d", i, j), fmt.Sprintf(`mac: "02:00:00:01:%02x:%02X"`, i, 10+j), "bridge: br0",
 			"isolated: "+g.one("true", "false"), "max_macs: "+g.one("0", "5"), "max_leases: "+g.one("0", "7"),
 			"dhcp_rate: "+g.one("0", "100"), "dhcp_check_mac: "+g.one("true", "false"),
+			"storm: "+g.one("0", "500", "{broadcast: 1}", "{broadcast: 500, multicast: 500, unknown: 500}", "{multicast: 0, unknown: 100000000}"),
 			"gbp: "+g.one("0", "7", "65535"), "gbp_allow: "+g.one("[7]", "[0, 65535]", "[3, 1, 2]")))
 	}
 	if g.IntN(2) == 0 {

@@ -128,6 +128,8 @@ func TestTheSchemaRefusesWhatIsWrong(t *testing.T) {
 		ok + "segments: [{vni: 1, ra: on}]",
 		ok + "segments: [{vni: 1, ra: {mtu: 1279}}]",
 		ok + "segments: [{vni: 1, ports: [{tap: a, max_leases: -1}]}]",
+		ok + "segments: [{vni: 1, ports: [{tap: a, storm: -1}]}]",
+		ok + "segments: [{vni: 1, ports: [{tap: a, storm: {broadcast: 1.5}}]}]",
 		ok + "segments: [{vni: 1, ports: [{tap: a, gbp: 65536}]}]",
 		ok + "segments: [{vni: 1, ports: [{tap: a, gbp_allow: []}]}]",
 	} {

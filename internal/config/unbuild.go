@@ -115,7 +115,8 @@ func rawPortOf(p Port) rawPort {
 		TAP: ifnameText(p.TAP), Stream: p.Stream, NetNS: p.NetNS, Rename: ifnameText(p.Rename), MAC: macText(p.MAC.String()),
 		Bridge: ifnameText(p.Bridge), Isolated: p.Isolated, MaxMACs: int64(p.MaxMACs),
 		MaxLeases: int64(p.MaxLeases), DHCPRate: int64(p.DHCPRate), DHCPCheckMAC: p.DHCPCheckMAC,
-		GBP: int64(p.GBP),
+		Storm: rawStorm{int64(p.Storm.Broadcast), int64(p.Storm.Multicast), int64(p.Storm.Unknown)},
+		GBP:   int64(p.GBP),
 	}
 	for _, id := range p.GBPAllow {
 		raw.GBPAllow = append(raw.GBPAllow, int64(id))

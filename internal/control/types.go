@@ -42,6 +42,7 @@ type Port struct {
 	MaxLeases int       `json:"max_leases" doc:"limit of its clients' DHCP leases; 0: none"`
 	DHCPRate  int       `json:"dhcp_rate" doc:"limit of DHCP messages a second; 0: none"`
 	CheckMAC  bool      `json:"dhcp_check_mac" doc:"whether a DHCP client must be the source of its frame"`
+	Storm     Storm     `json:"storm"`
 	GBP       uint16    `json:"gbp" doc:"group policy id of its frames; 0: none"`
 	GBPAllow  []uint16  `json:"gbp_allow" nullable:"true" doc:"group policy ids of the frames that it gets, 0 being those without one; null: all frames"`
 	RxPackets uint64    `json:"rx_packets" doc:"frames taken from the guest"`
@@ -50,6 +51,13 @@ type Port struct {
 	TxPackets uint64    `json:"tx_packets" doc:"frames given to the guest"`
 	TxBytes   uint64    `json:"tx_bytes"`
 	TxDropped uint64    `json:"tx_dropped"`
+}
+
+// Storm limits what of a port is flooded.
+type Storm struct {
+	Broadcast int `json:"broadcast" required:"false" minimum:"0" maximum:"100000000" doc:"packets a second; 0: no limit"`
+	Multicast int `json:"multicast" required:"false" minimum:"0" maximum:"100000000" doc:"packets a second; 0: no limit"`
+	Unknown   int `json:"unknown" required:"false" minimum:"0" maximum:"100000000" doc:"unicast to addresses known nowhere, packets a second; 0: no limit"`
 }
 
 // FDBEntry says where a MAC lives: behind a local port, behind a remote VTEP, or
@@ -184,6 +192,8 @@ type NewPort struct {
 	MaxLeases    int  `json:"max_leases,omitempty" doc:"limit of DHCP leases, IPv4 and IPv6 each; 0: none"`
 	DHCPRate     int  `json:"dhcp_rate,omitempty" doc:"limit of DHCP messages a second; 0: none"`
 	DHCPCheckMAC bool `json:"dhcp_check_mac,omitempty" doc:"the DHCP client must be the source of its frame"`
+
+	Storm Storm `json:"storm,omitzero"`
 
 	GBP      uint16   `json:"gbp,omitempty" doc:"group policy id of its frames; 0: none"`
 	GBPAllow []uint16 `json:"gbp_allow,omitempty" minItems:"1" uniqueItems:"true" doc:"group policy ids of the frames that it gets, 0 being those without one; absent: all frames"`

@@ -73,7 +73,7 @@ func (d *server) Ports(vni encap.VNI) ([]control.Port, error) {
 		for _, p := range s.Ports() {
 			out = append(out, control.Port{
 				VNI: s.VNI(), Name: p.Name, Kind: p.Kind, State: p.State, Queues: p.Queues, Offload: p.Offload, Isolated: p.Isolated,
-				MaxLeases: p.MaxLeases, DHCPRate: p.DHCPRate, CheckMAC: p.DHCPCheckMAC, GBP: p.GBP, GBPAllow: p.GBPAllow,
+				MaxLeases: p.MaxLeases, DHCPRate: p.DHCPRate, CheckMAC: p.DHCPCheckMAC, Storm: control.Storm(p.Storm), GBP: p.GBP, GBPAllow: p.GBPAllow,
 				RxPackets: p.RxPackets, RxBytes: p.RxBytes, RxDropped: p.RxDropped,
 				TxPackets: p.TxPackets, TxBytes: p.TxBytes, TxDropped: p.TxDropped,
 			})

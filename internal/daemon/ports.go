@@ -26,7 +26,7 @@ type placed struct {
 // it over.
 func (d *server) AddPort(vni encap.VNI, n control.NewPort) error {
 	p := config.Port{TAP: n.TAP, Stream: n.Stream, NetNS: n.NetNS, Rename: n.Rename, Bridge: n.Bridge, Isolated: n.Isolated, MaxMACs: n.MaxMACs,
-		MaxLeases: n.MaxLeases, DHCPRate: n.DHCPRate, DHCPCheckMAC: n.DHCPCheckMAC, GBP: n.GBP, GBPAllow: n.GBPAllow}
+		MaxLeases: n.MaxLeases, DHCPRate: n.DHCPRate, DHCPCheckMAC: n.DHCPCheckMAC, Storm: config.Storm(n.Storm), GBP: n.GBP, GBPAllow: n.GBPAllow}
 	if n.MAC != nil {
 		b := n.MAC.Bytes()
 		p.MAC = b[:]
@@ -104,7 +104,7 @@ func portsOf(c *config.Config) map[string]placed {
 // limitless is a port without what can change while it is attached.
 func (q placed) limitless() placed {
 	q.port.MaxMACs, q.port.MaxLeases, q.port.DHCPRate, q.port.DHCPCheckMAC = 0, 0, 0, false
-	q.port.GBP, q.port.GBPAllow = 0, nil
+	q.port.Storm, q.port.GBP, q.port.GBPAllow = config.Storm{}, 0, nil
 	return q
 }
 

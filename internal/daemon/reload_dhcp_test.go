@@ -77,9 +77,9 @@ func TestLimitsOfAPortChangeAndThePortStays(t *testing.T) {
 		t.Fatal(err)
 	}
 	learned := d.learned(t)
-	w.write(strings.Replace(file, "{tap: tap1}", "{tap: tap1, max_leases: 3, dhcp_rate: 50, dhcp_check_mac: true, max_macs: 7}", 1))
+	w.write(strings.Replace(file, "{tap: tap1}", "{tap: tap1, max_leases: 3, dhcp_rate: 50, dhcp_check_mac: true, max_macs: 7, storm: 500}", 1))
 	must(d.Reload(t.Context()))(t)
-	if p := d.port(t, "tap1"); p.MaxLeases != 3 || p.DHCPRate != 50 || !p.CheckMAC {
+	if p := d.port(t, "tap1"); p.MaxLeases != 3 || p.DHCPRate != 50 || !p.CheckMAC || p.Storm != (control.Storm{Broadcast: 500, Multicast: 500, Unknown: 500}) {
 		t.Errorf("the port is %+v", p)
 	}
 	if diff := cmp.Diff(learned, d.learned(t)); diff != "" || w.opened("tap1") != 1 {
@@ -90,7 +90,7 @@ func TestLimitsOfAPortChangeAndThePortStays(t *testing.T) {
 	}
 	w.write(file)
 	must(d.Reload(t.Context()))(t)
-	if p := d.port(t, "tap1"); p.MaxLeases != 0 || p.DHCPRate != 0 || p.CheckMAC || w.opened("tap1") != 1 {
+	if p := d.port(t, "tap1"); p.MaxLeases != 0 || p.DHCPRate != 0 || p.CheckMAC || p.Storm != (control.Storm{}) || w.opened("tap1") != 1 {
 		t.Errorf("the port is %+v, opened %d times", p, w.opened("tap1"))
 	}
 }

@@ -75,7 +75,7 @@ func portConfig(p config.Port) vtep.PortConfig {
 		Name: p.Name(), Stream: p.Stream, NetNS: p.NetNS, Rename: p.Rename, Bridge: p.Bridge, MAC: p.MAC,
 		Isolated: p.Isolated, MaxMACs: p.MaxMACs,
 		MaxLeases: p.MaxLeases, DHCPRate: p.DHCPRate, DHCPCheckMAC: p.DHCPCheckMAC,
-		GBP: p.GBP, GBPAllow: p.GBPAllow,
+		Storm: vtep.Storm(p.Storm), GBP: p.GBP, GBPAllow: p.GBPAllow,
 	}
 }
 

@@ -36,6 +36,7 @@ const (
 	TunnelFull  // the socket's buffer is full
 	TunnelError // the socket refused it
 	GroupPolicy // of a group whose frames the port does not get
+	StormLimit  // more floods a second than the port may send
 
 	// In a responder.
 	NotForService // to the service's MAC, of a kind it does not answer
@@ -82,6 +83,7 @@ var reasonNames = [Reasons]string{
 	TunnelFull:    "tunnel_full",
 	TunnelError:   "tunnel_error",
 	GroupPolicy:   "group_policy",
+	StormLimit:    "storm_limit",
 	NotForService: "not_for_service",
 	DHCPQueueFull: "dhcp_queue_full",
 	DHCPMalformed: "dhcp_malformed",
