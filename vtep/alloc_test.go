@@ -40,7 +40,8 @@ func (s *sinkTunnel) Write(ps []underlay.Packet) int {
 // Unicast, floods, answers of the service and drops, from both sides.
 func TestASteadyPathAllocatesNothing(t *testing.T) {
 	r := newRig(t, Config{})
-	s := r.segment(SegmentConfig{VNI: 100, Peers: []netip.Addr{peer2, peer3}, DHCP: probing(9), DHCP6: dhcp6Config(), RA: &RAConfig{}})
+	s := r.segment(SegmentConfig{VNI: 100, Peers: []netip.Addr{peer2, peer3}, DHCP: probing(9), DHCP6: dhcp6Config(), RA: &RAConfig{},
+		Suppress: SuppressARP | SuppressND})
 	var devices [3]sink
 	var ports [3]*Port
 	for i := range ports {
@@ -49,24 +50,29 @@ func TestASteadyPathAllocatesNothing(t *testing.T) {
 	w, tunnel := r.v.workers[0], &sinkTunnel{}
 	w.tunnel = tunnel
 	own := serviceMAC(self, 100)
-	kinds := [][]byte{
-		eth(mac(1), mac(2)), eth(mac(2), mac(1)), eth(mac(3), mac(1)), eth(mac(3), mac(2)), eth(fdb.Broadcast, mac(1)), eth(mac(99), mac(2)),
-		arpFor(t, fdb.Broadcast, mac(1), ip("192.168.100.77"), server), ping(t, own, mac(1), ip("192.168.100.77"), server, "x"),
-		eth(mac(1), fdb.Broadcast), eth(own, mac(2)),
-		solicit(t, multicastMAC(solicitedNode(server6)), mac(1), guest6, solicitedNode(server6), server6, true), ping6(t, own, mac(1), guest6, server6, "x"),
-		routerSolicitation(t, mac(1), guest6, allRouters, true), arpFor(t, fdb.Broadcast, mac(1), ip("192.168.100.77"), ip("192.168.100.77")),
-		arpAnswer(t, own, mac(1), ip("192.168.100.77"), ip("0.0.0.0")),
+	// Of stations that move the table of MACs is told, which it may be without end;
+	// who has which address is asked and said by others at each side, who stay there.
+	kinds := func(m, other fdb.MAC, a4, a6 netip.Addr) [][]byte {
+		return [][]byte{
+			eth(mac(1), mac(2)), eth(mac(2), mac(1)), eth(mac(3), mac(1)), eth(mac(3), mac(2)), eth(fdb.Broadcast, mac(1)), eth(mac(99), mac(2)),
+			arpFor(t, fdb.Broadcast, m, a4, server), ping(t, own, m, a4, server, "x"),
+			eth(mac(1), fdb.Broadcast), eth(own, mac(2)),
+			solicit(t, multicastMAC(solicitedNode(server6)), m, a6, solicitedNode(server6), server6, true), ping6(t, own, m, a6, server6, "x"),
+			routerSolicitation(t, m, a6, allRouters, true), announce(t, m, a4), arpAnswer(t, own, m, a4, ip("0.0.0.0")),
+			arpFor(t, fdb.Broadcast, other, a4.Next(), a4), advertised(t, m, a6, 0x20),
+			solicit(t, multicastMAC(solicitedNode(a6)), other, a6.Next(), solicitedNode(a6), a6, true),
+		}
 	}
+	local, far := kinds(mac(11), mac(12), ip("192.168.100.77"), guest6), kinds(mac(13), mac(14), ip("192.168.100.87"), ip("fe80::87"))
 	s.probe(ip("192.168.100.77"))
 	in, out := frame.NewBatch(frame.BatchLen, 2048), frame.NewBatch(frame.BatchLen, 2048)
 	turn := func() {
 		in.Clear()
 		out.Clear()
 		for i := range frame.BatchLen {
-			b := kinds[i%len(kinds)]
-			out.Commit(copy(out.Next().Buffer(), b))
+			out.Commit(copy(out.Next().Buffer(), local[i%len(local)]))
 			f := in.Next()
-			in.Commit(copy(f.Buffer(), vxlan100(b)))
+			in.Commit(copy(f.Buffer(), vxlan100(far[i%len(far)])))
 			f.Outer.Src = peer2
 		}
 		w.fromPort(ports[0], out.Frames)

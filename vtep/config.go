@@ -131,9 +131,26 @@ type SegmentConfig struct {
 	MACMoves       int
 	MACMovesWithin time.Duration
 
-	DHCP  *DHCPConfig  // nil = no DHCP in this segment
-	DHCP6 *DHCP6Config // nil = no DHCPv6 in this segment
-	RA    *RAConfig    // nil = no router advertisements
+	Suppress   Suppress          // which requests for known neighbours are answered instead of flooded
+	Neighbours []StaticNeighbour // who has an address, for Suppress
+	DHCP       *DHCPConfig       // nil = no DHCP in this segment
+	DHCP6      *DHCP6Config      // nil = no DHCPv6 in this segment
+	RA         *RAConfig         // nil = no router advertisements
+}
+
+// Suppress is a set of kinds of requests that are answered, where the answer is
+// known, instead of being flooded.
+type Suppress uint8
+
+const (
+	SuppressARP Suppress = 1 << iota // ARP requests
+	SuppressND                       // neighbour solicitations
+)
+
+// StaticNeighbour says for good which MAC has an address.
+type StaticNeighbour struct {
+	IP  netip.Addr
+	MAC fdb.MAC
 }
 
 // StaticEntry binds a MAC for good: to the remote VTEP Dst, or to the local port
@@ -251,6 +268,12 @@ func (c SegmentConfig) check(v Config, mtu int) (SegmentConfig, error) {
 			return bad("static entry %v: %v", e.MAC, err)
 		}
 		c.FDB[i].Dst = e.Dst.Unmap()
+	}
+	c.Neighbours = slices.Clone(c.Neighbours)
+	for _, n := range c.Neighbours {
+		if !n.IP.IsValid() || n.IP.Is4In6() || n.IP.Zone() != "" || !station(n.IP) || n.MAC.IsZero() || n.MAC.IsGroup() || n.MAC > fdb.Broadcast {
+			return bad("neighbour %v of %v: it takes the addresses of a station", n.IP, n.MAC)
+		}
 	}
 	if c.RA != nil {
 		if err := c.RA.check(c.MTU); err != nil {

@@ -18,9 +18,10 @@ const (
 	EventPeerRemoved                  // a remote VTEP was taken away, or has been silent for too long
 	EventMACFrozen                    // a MAC moved too often, and is held for a while
 	EventMACReleased                  // it may move again
+	EventClaimed                      // a station claims an address that is another's, by a lease or the configuration
 )
 
-var eventNames = [...]string{"port_up", "port_down", "peer_added", "peer_learned", "peer_removed", "mac_frozen", "mac_released"}
+var eventNames = [...]string{"port_up", "port_down", "peer_added", "peer_learned", "peer_removed", "mac_frozen", "mac_released", "address_claimed"}
 
 // String is the kind's word in JSON.
 func (k EventKind) String() string {
@@ -36,7 +37,8 @@ type Event struct {
 	VNI  encap.VNI
 	Port string     // of a port's, and where a MAC is
 	Peer netip.Addr // of a remote VTEP's, and where a MAC is
-	MAC  fdb.MAC    // of a MAC's
+	IP   netip.Addr // of a claim
+	MAC  fdb.MAC    // of a MAC's, and who claims an address
 }
 
 // tell is for whoever wants to know.

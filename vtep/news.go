@@ -10,6 +10,7 @@ import (
 const (
 	newsLen      = 64   // of each kind that is told in a second; more is not
 	maxStrangers = 1024 // that are told of in all
+	maxClaims    = 1024 // that are remembered as told of
 	maxLines     = 10   // about MACs in a second, whatever happens
 )
 
@@ -18,8 +19,10 @@ const (
 type news struct {
 	strangers chan stranger
 	moves     chan move
+	claims    chan claim
 	links     chan linkNews
 	known     map[stranger]bool // strangers that were told of; the maintainer's
+	claimed   map[claim]bool    // claims that were told of; likewise
 	lines     lines
 }
 
@@ -57,8 +60,16 @@ type move struct {
 	to  fdb.Dst
 }
 
+// claim is an address that a station says to have and that is another's.
+type claim struct {
+	seg *Segment
+	ip  netip.Addr
+	mac fdb.MAC
+	in  fdb.Dst
+}
+
 func newNews() (n news) {
-	n = news{strangers: make(chan stranger, newsLen), moves: make(chan move, newsLen), links: make(chan linkNews, newsLen), known: map[stranger]bool{}}
+	n = news{strangers: make(chan stranger, newsLen), moves: make(chan move, newsLen), links: make(chan linkNews, newsLen), known: map[stranger]bool{}, claims: make(chan claim, newsLen), claimed: map[claim]bool{}}
 	n.lines.begin()
 	return n
 }
@@ -104,15 +115,33 @@ func (s *Segment) tellFrozen(frozen, released []fdb.MAC) {
 // tellMAC tells of a MAC, and returns where it is.
 func (s *Segment) tellMAC(kind EventKind, m fdb.MAC) string {
 	at := originOf(s, s.view.Load(), s.table.Lookup(m))
-	e := Event{Kind: kind, MAC: m}
-	switch {
-	case at.port != nil:
-		e.Port = at.port.cfg.Name
-	case at.peer != nil:
-		e.Peer = at.peer.Addr
-	}
-	s.tell(e)
+	s.tell(at.in(Event{Kind: kind, MAC: m}))
 	return at.String()
+}
+
+func (w *worker) tellClaim(c claim) {
+	select {
+	case w.v.news.claims <- c:
+	default:
+	}
+}
+
+// tellClaim tells of each claim once, and of so many in all; then from the start
+// again.
+func (v *VTEP) tellClaim(c claim) {
+	told := v.news.claimed
+	if told[c] {
+		return
+	}
+	if len(told) >= maxClaims {
+		clear(told)
+	}
+	told[c] = true
+	from := originOf(c.seg, c.seg.view.Load(), c.in)
+	c.seg.tell(from.in(Event{Kind: EventClaimed, IP: c.ip, MAC: c.mac}))
+	if v.news.lines.one() {
+		v.cfg.Logger.Warn("a station claims an address that is another's", "vni", c.seg.vni, "ip", c.ip, "mac", c.mac, "from", from.String())
+	}
 }
 
 // tellNews logs what workers noticed, and ends the second for lines.
@@ -121,6 +150,8 @@ func (v *VTEP) tellNews() {
 		select {
 		case who := <-v.news.strangers:
 			v.logStranger(who)
+		case c := <-v.news.claims:
+			v.tellClaim(c)
 		case n := <-v.news.links:
 			v.tellLink(n)
 		case m := <-v.news.moves:

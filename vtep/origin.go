@@ -34,6 +34,17 @@ func (o origin) String() string {
 	return "none"
 }
 
+// in is an event that happened there.
+func (o origin) in(e Event) Event {
+	switch {
+	case o.port != nil:
+		e.Port = o.port.cfg.Name
+	case o.peer != nil:
+		e.Peer = o.peer.Addr
+	}
+	return e
+}
+
 // direct decides that a frame goes there, or is dropped as it is gone.
 func (o origin) direct(s *Segment, vw *view, f *frame.Frame) {
 	switch {

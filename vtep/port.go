@@ -146,6 +146,7 @@ func (s *Segment) detach(p *Port) error {
 	}
 	s.v.settle()
 	s.table.FlushDst(fdb.Local(p.id), true)
+	s.forgetNeighbours(map[fdb.Dst]bool{fdb.Local(p.id): true})
 	s.table.SetLimit(fdb.Local(p.id), 0)
 	vw := *s.view.Load()
 	vw.ports = slices.Clone(vw.ports)

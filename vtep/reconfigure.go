@@ -235,6 +235,7 @@ func (c *change) finish() {
 	s := c.s
 	was := s.view.Load().service
 	c.view.learn, c.view.mtu = !c.new.NoLearning, c.new.MTU
+	c.suppress()
 	s.table.Reconfigure(c.new.tableConfig())
 	s.cfg = c.new
 	s.view.Store(&c.view)

@@ -40,6 +40,10 @@ type view struct {
 	mtu     int
 	takes   tap.Offload // what any of the ports takes
 	service *service    // nil: the segment has none
+
+	neighbours              *neighbours // nil: nothing is suppressed
+	suppressARP, suppressND bool
+	ageing                  fdb.Seconds // of what was learned; 0: never
 }
 
 // Segment is one VNI's broadcast domain.
@@ -54,9 +58,10 @@ type Segment struct {
 	waiting atomic.Int32 // DHCP requests that the service has not taken yet
 	heard   atomic.Int32 // of what workers heard for the services, likewise
 
-	cfg    SegmentConfig // changed under v.mu, as what follows
-	joined netip.Addr
-	closed bool // removed
+	cfg     SegmentConfig // changed under v.mu, as what follows
+	joined  netip.Addr
+	unwatch func() // ends what the DHCP servers tell the neighbours; nil: they do not
+	closed  bool   // removed
 }
 
 func newSegment(v *VTEP, cfg SegmentConfig) (*Segment, error) {
@@ -76,6 +81,7 @@ func newSegment(v *VTEP, cfg SegmentConfig) (*Segment, error) {
 	if err := c.startServices(); err != nil {
 		return nil, errors.Join(err, c.undo(), s.close())
 	}
+	c.suppress()
 	s.view.Store(&c.view)
 	for _, a := range cfg.Peers {
 		if _, err := s.addPeer(a, fdb.PeerConfig, true); err != nil {
@@ -102,6 +108,7 @@ func (s *Segment) close() error {
 		errs = append(errs, s.v.ep.Leave(s.joined))
 		s.joined = netip.Addr{}
 	}
+	s.watchLeases(nil)
 	errs = append(errs, s.endServices(s.view.Load().service, nil))
 	s.v.settle()
 	s.table.Leave()
@@ -209,6 +216,7 @@ func (s *Segment) forget(peers []netip.Addr) {
 	}
 	s.v.settle()
 	s.table.FlushDsts(of, true)
+	s.forgetNeighbours(of)
 	s.v.settle()
 	for d := range of {
 		s.peers.Release(d.Index())
@@ -419,6 +427,9 @@ func (s *Segment) maintain(ctx context.Context) {
 			break
 		}
 		runtime.Gosched()
+	}
+	if vw := s.view.Load(); vw.neighbours != nil {
+		vw.neighbours.age(now, vw.ageing)
 	}
 	s.agePeers(now)
 	s.tellFrozen(s.table.Damp(now))

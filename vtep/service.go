@@ -93,11 +93,12 @@ func (w *worker) answer(s *Segment, vw *view, frames []frame.Frame) {
 // away reports whether a frame came from a guest behind a remote VTEP.
 func away(f *frame.Frame) bool { return fdb.Dst(f.Ingress).IsRemote() }
 
-// reflect sends a frame back to where it came from, and to the MAC there.
-func (sv *service) reflect(vw *view, f *frame.Frame) {
+// reflect sends a frame back to where it came from, and to the MAC there, from a
+// station that it was for.
+func (vw *view) reflect(f *frame.Frame, from fdb.MAC) {
 	b := f.Bytes()
 	copy(b, b[6:12])
-	sv.mac.Put(b[6:])
+	from.Put(b[6:])
 	in := fdb.Dst(f.Ingress)
 	f.Ingress, f.Policy = uint32(fdb.Self), 0
 	vw.direct(f, in)

@@ -87,7 +87,7 @@ func (sv *service) answerARP(vw *view, f *frame.Frame, p frame.ARP) {
 	copy(p.TargetIP(), p.SenderIP())
 	sv.mac.Put(p.SenderMAC())
 	copy(p.SenderIP(), sv.v4.ip[:])
-	sv.reflect(vw, f)
+	vw.reflect(f, sv.mac)
 }
 
 // take4 takes DHCP messages, and answers ping.
@@ -121,7 +121,7 @@ func (sv *service) answerEcho4(vw *view, f *frame.Frame) {
 	copy(ip[12:16], sv.v4.ip[:])
 	binary.BigEndian.PutUint16(ip[10:], frame.Update(binary.BigEndian.Uint16(ip[10:]), uint16(ip[8])<<8|uint16(ip[9]), 64<<8|uint16(ip[9])))
 	ip[8] = 64
-	sv.reflect(vw, f)
+	vw.reflect(f, sv.mac)
 }
 
 func (v4 *service4) serve(req *dhcpd.Request, reply func(dhcpd.Reply)) dhcpd.Outcome {

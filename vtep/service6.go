@@ -122,7 +122,7 @@ func (sv *service) answerEcho6(vw *view, f *frame.Frame, m frame.ICMPv6) {
 	copy(src, dst)
 	copy(dst, was[:])
 	ip[7] = 64
-	sv.reflect(vw, f)
+	vw.reflect(f, sv.mac)
 }
 
 const ndHops = 255 // of whatever belongs to neighbour discovery: no router has touched it
@@ -130,56 +130,85 @@ const ndHops = 255 // of whatever belongs to neighbour discovery: no router has 
 // answerNeighbour answers a neighbour solicitation for one of the service's
 // addresses (RFC 4861 sections 7.1.1 and 7.2.4).
 func (w *worker) answerNeighbour(s *Segment, vw *view, f *frame.Frame, m frame.ICMPv6) {
-	const optionsAt = 24
 	sv := vw.service
-	target := m.Target()
-	if target == nil || f.Info.TTL != ndHops || !sv.has(target, away(f)) || !f.ChecksumHolds() {
+	if target := m.Target(); target == nil || f.Info.TTL != ndHops || !sv.has(target, away(f)) {
 		return
 	}
-	ip := f.Bytes()[f.Info.L3:]
-	src, dst := netip.AddrFrom16([16]byte(ip[8:])), netip.AddrFrom16([16]byte(ip[24:]))
-	from, ok := m.Option(optionsAt, frame.OptionSourceMAC)
-	switch {
-	case !ok, src.IsMulticast(), src.IsUnspecified() && (from != nil || !dst.IsMulticast()):
+	q, ok := readSolicitation(f, m)
+	if !ok {
 		return
 	}
-	a := advert{target: netip.AddrFrom16([16]byte(target)), to: src, mac: fdb.MACOf(f.Bytes()[6:]), solicited: true}
-	if src.IsUnspecified() { // somebody would like to have the address himself
+	a := advert{target: q.target, of: sv.mac, to: q.src, mac: fdb.MACOf(f.Bytes()[6:]), router: sv.router, solicited: true}
+	if q.src.IsUnspecified() { // somebody would like to have the address himself
 		a.to, a.mac, a.solicited = allNodes, allNodesMAC, false
 	}
+	w.advertise(s, vw, f, a)
+}
+
+// solicitation is what somebody asks who looks for a neighbour.
+type solicitation struct {
+	target   netip.Addr
+	src, dst netip.Addr
+	from     []byte // the MAC that he says to have; nil if he does not say
+}
+
+// readSolicitation reads a neighbour solicitation whose hop limit is right; ok is
+// false where it is to be ignored (RFC 4861 section 7.1.1).
+func readSolicitation(f *frame.Frame, m frame.ICMPv6) (q solicitation, ok bool) {
+	const optionsAt = 24
+	target := m.Target()
+	if target == nil || !f.ChecksumHolds() {
+		return q, false
+	}
+	ip := f.Bytes()[f.Info.L3:]
+	q.target = netip.AddrFrom16([16]byte(target))
+	q.src, q.dst = netip.AddrFrom16([16]byte(ip[8:])), netip.AddrFrom16([16]byte(ip[24:]))
+	q.from, ok = m.Option(optionsAt, frame.OptionSourceMAC)
+	if len(q.from) != 6 && q.from != nil || q.src.IsMulticast() || q.src.IsUnspecified() && (q.from != nil || !q.dst.IsMulticast()) {
+		return q, false
+	}
+	return q, ok
+}
+
+// advertise turns a solicitation into its answer, and sends it back the way it
+// came.
+func (w *worker) advertise(s *Segment, vw *view, f *frame.Frame, a advert) {
 	in := fdb.Dst(f.Ingress)
 	if room := f.Len() >= advertLen; !room && in.IsRemote() {
 		// What follows in the buffer may be another frame.
 		b := make([]byte, advertLen)
-		a.put(b, sv)
+		a.put(b)
 		s.inject(injected{to: originOf(s, vw, in), bytes: b})
 		f.Verdict.Action = frame.Consumed
 		return
 	}
 	f.SetLen(advertLen)
 	f.Offload = frame.Offload{} // which was the solicitation's
-	a.put(f.Bytes(), sv)
+	a.put(f.Bytes())
 	f.Parse()
 	f.Ingress = uint32(fdb.Self)
 	vw.direct(f, in)
 }
 
-// advert is a neighbour advertisement for one of the service's addresses.
+// advert is a neighbour advertisement.
 type advert struct {
-	target, to netip.Addr
-	mac        fdb.MAC // of to
-	solicited  bool
+	target    netip.Addr
+	of        fdb.MAC // of target
+	to        netip.Addr
+	mac       fdb.MAC // of to
+	router    bool    // target is one
+	solicited bool
 }
 
-const advertLen = frame.EthernetLen + ipv6Len + 32 // with the service's MAC as option
+const advertLen = frame.EthernetLen + ipv6Len + 32 // with target's MAC as option
 
 // put makes a frame of it (RFC 4861 section 4.4) in b, advertLen bytes.
-func (a advert) put(b []byte, sv *service) {
+func (a advert) put(b []byte) {
 	clear(b)
-	m := putIPv6(b, a.mac, sv.mac, a.target, a.to, frame.ProtoICMPv6, ndHops)
+	m := putIPv6(b, a.mac, a.of, a.target, a.to, frame.ProtoICMPv6, ndHops)
 	const router, solicited, override = 0x80, 0x40, 0x20
 	m[0], m[4] = frame.NeighbourAdvertisement, override
-	if sv.router {
+	if a.router {
 		m[4] |= router
 	}
 	if a.solicited {
@@ -188,7 +217,7 @@ func (a advert) put(b []byte, sv *service) {
 	target := a.target.As16()
 	copy(m[8:], target[:])
 	m[24], m[25] = frame.OptionTargetMAC, 1
-	sv.mac.Put(m[26:])
+	a.of.Put(m[26:])
 	binary.BigEndian.PutUint16(m[2:], checksum(a.target, a.to, frame.ProtoICMPv6, m))
 }
 

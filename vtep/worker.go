@@ -296,6 +296,9 @@ func (w *worker) forward(s *Segment, p *Port, frames []frame.Frame) int {
 	warm(s, frames)
 	w.learn(s, vw, frames)
 	w.answer(s, vw, frames)
+	if vw.neighbours != nil {
+		w.suppress(s, vw, frames)
+	}
 	lookUp(s, vw, frames)
 	if p != nil {
 		if l := p.limits.Load(); l.storm.any() {

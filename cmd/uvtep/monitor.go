@@ -24,6 +24,7 @@ kind:
   peer_added, peer_learned, peer_removed: dst
   mac_frozen (it moves too often and is held where it was), mac_released: mac, and
     port or dst
+  address_claimed (a station says to have what is another's): ip, mac, port, dst
   reloaded: changes; reload_failed: detail
   missed: how many events this reader was too slow for
 Later versions add kinds and keys.`,

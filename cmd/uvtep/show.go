@@ -18,6 +18,7 @@ func showCommand() *cobra.Command {
 		listCommand("segments", "Segments, their peers and ports", client, (*control.Client).Segments, observe.Segments),
 		listCommand("ports", "Ports and their counters", client, (*control.Client).Ports, observe.Ports),
 		listCommand("fdb", "Where each MAC lives", client, (*control.Client).FDB, observe.FDB),
+		listCommand("neighbours", "Who has which address, where requests for it are answered (suppress)", client, (*control.Client).Neighbours, observe.Neighbours),
 		listCommand("peers", "Remote VTEPs and their counters", client, (*control.Client).Peers, observe.Peers),
 		listCommand("leases", "DHCP leases and reservations", client, (*control.Client).Leases, observe.LeasesNow),
 		listCommand("dhcp", "DHCP servers and how full their pools are", client, (*control.Client).DHCP, observe.DHCP),

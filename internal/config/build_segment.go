@@ -41,6 +41,15 @@ func (s *source) segment(p path, raw *rawSegment, u *Underlay) Segment {
 	for i := range raw.FDB {
 		seg.FDB = append(seg.FDB, s.static(p.key("fdb").index(i), &raw.FDB[i], seg.Ports, u))
 	}
+	for i, v := range raw.Suppress {
+		at := p.key("suppress").index(i)
+		kind := oneOf(s, at, v, string(v), Suppress(""))
+		if slices.Contains(seg.Suppress, kind) {
+			s.fault(at, "%s is listed twice", kind)
+		} else if kind != "" {
+			seg.Suppress = append(seg.Suppress, kind)
+		}
+	}
 	s.withinSegment(p, &seg)
 	if raw.DHCP != nil {
 		seg.DHCP = s.dhcp(p.key("dhcp"), raw.DHCP, seg.Ports)
@@ -226,6 +235,15 @@ func (s *source) static(p path, raw *rawStatic, ports []Port, u *Underlay) Stati
 		e.Port = s.portName(p.key("port"), raw.Port, ports)
 	default:
 		s.fault(p, "says not where the address is: dst or port is needed")
+	}
+	for i, v := range raw.IPs {
+		at := p.key("ips").index(i)
+		a, ok := s.addr(at, string(v))
+		if ok && (a.IsUnspecified() || a.IsMulticast() || a.IsLoopback()) {
+			s.fault(at, "%s is no station's address", a)
+		} else if ok {
+			e.IPs = append(e.IPs, a)
+		}
 	}
 	return e
 }

@@ -106,9 +106,10 @@ type Segment struct {
 	Moves    MACMoves
 	FDB      []StaticEntry
 	Ports    []Port
-	DHCP     *DHCP  // nil = no server
-	DHCP6    *DHCP6 // nil = no server
-	RA       *RA    // nil = no router advertisements
+	Suppress []Suppress // in no order
+	DHCP     *DHCP      // nil = no server
+	DHCP6    *DHCP6     // nil = no server
+	RA       *RA        // nil = no router advertisements
 }
 
 // MACMoves says when a MAC is frozen: held for Within, as it moved N times in as
@@ -118,11 +119,21 @@ type MACMoves struct {
 	Within time.Duration
 }
 
+// Suppress is a kind of request that is answered instead of flooded.
+type Suppress string
+
+// Values of Suppress.
+const (
+	SuppressARP Suppress = "arp"
+	SuppressND  Suppress = "nd"
+)
+
 // StaticEntry is an FDB entry that never moves. Exactly one of Dst and Port is set.
 type StaticEntry struct {
 	MAC  net.HardwareAddr
 	Dst  netip.Addr
-	Port string // the name of one of the segment's ports
+	Port string       // the name of one of the segment's ports
+	IPs  []netip.Addr // what the station has; each is one station's
 }
 
 // Port is where guests are attached: exactly one of TAP and Stream is set. Its

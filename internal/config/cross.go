@@ -1,6 +1,7 @@
 package config
 
 import (
+	"net/netip"
 	"path/filepath"
 	"strings"
 )
@@ -20,8 +21,14 @@ func (r registry[K]) claim(k K, p path) (path, bool) {
 
 // withinSegment checks what must differ within one segment.
 func (s *source) withinSegment(p path, seg *Segment) {
-	entries, guests := registry[string]{}, registry[string]{}
+	entries, guests, ips := registry[string]{}, registry[string]{}, registry[netip.Addr]{}
 	for i, e := range seg.FDB {
+		for j, a := range e.IPs {
+			at := p.key("fdb").index(i).key("ips").index(j)
+			if first, taken := ips.claim(a, at); taken {
+				s.fault(at, "%s is listed twice, also as %s", a, s.other(first))
+			}
+		}
 		at := p.key("fdb").index(i).key("mac")
 		if e.MAC == nil {
 			continue

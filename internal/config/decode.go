@@ -192,8 +192,7 @@ func (s *source) mapping(n ast.Node, v reflect.Value, p path) {
 // planned are keys that this version does not have and that a file for a later
 // one may hold, by the struct that they will stand in.
 var planned = map[reflect.Type][]string{
-	reflect.TypeFor[rawConfig]():  {"trunks"},
-	reflect.TypeFor[rawSegment](): {"suppress"},
+	reflect.TypeFor[rawConfig](): {"trunks"},
 }
 
 // unknown says what is wrong with a key that a struct does not have.

@@ -22,8 +22,8 @@ type Changes struct {
 type SegmentChange struct {
 	Old, New Segment
 
-	Name, MTU, Peers, Group, FDB, Ports, DHCP, DHCP6, RA bool
-	Limits                                               bool // learning, ageing, max_macs, mac_moves
+	Name, MTU, Peers, Group, FDB, Ports, Suppress, DHCP, DHCP6, RA bool
+	Limits                                                         bool // learning, ageing, max_macs, mac_moves
 }
 
 // Diff compares two configurations. Neither is changed, and the result shares
@@ -59,21 +59,22 @@ func find(list []Segment, vni uint32) *Segment {
 func compare(a, b *Segment) SegmentChange {
 	return SegmentChange{
 		Old: *a, New: *b,
-		Name:   a.Name != b.Name,
-		MTU:    a.MTU != b.MTU,
-		Peers:  !sameSet(a.Peers, b.Peers),
-		Group:  a.Group != b.Group,
-		FDB:    !reflect.DeepEqual(a.FDB, b.FDB),
-		Ports:  !reflect.DeepEqual(a.Ports, b.Ports),
-		DHCP:   !reflect.DeepEqual(a.DHCP, b.DHCP),
-		DHCP6:  !reflect.DeepEqual(a.DHCP6, b.DHCP6),
-		RA:     !reflect.DeepEqual(a.RA, b.RA),
-		Limits: a.Learning != b.Learning || a.Ageing != b.Ageing || a.MaxMACs != b.MaxMACs || a.Moves != b.Moves,
+		Name:     a.Name != b.Name,
+		MTU:      a.MTU != b.MTU,
+		Peers:    !sameSet(a.Peers, b.Peers),
+		Group:    a.Group != b.Group,
+		Suppress: !sameSet(a.Suppress, b.Suppress),
+		FDB:      !reflect.DeepEqual(a.FDB, b.FDB),
+		Ports:    !reflect.DeepEqual(a.Ports, b.Ports),
+		DHCP:     !reflect.DeepEqual(a.DHCP, b.DHCP),
+		DHCP6:    !reflect.DeepEqual(a.DHCP6, b.DHCP6),
+		RA:       !reflect.DeepEqual(a.RA, b.RA),
+		Limits:   a.Learning != b.Learning || a.Ageing != b.Ageing || a.MaxMACs != b.MaxMACs || a.Moves != b.Moves,
 	}
 }
 
 func (c *SegmentChange) any() bool {
-	return c.Name || c.MTU || c.Peers || c.Group || c.FDB || c.Ports || c.DHCP || c.DHCP6 || c.RA || c.Limits
+	return c.Name || c.MTU || c.Peers || c.Group || c.FDB || c.Ports || c.Suppress || c.DHCP || c.DHCP6 || c.RA || c.Limits
 }
 
 // sameSet compares lists without repetitions, whose order has no meaning.

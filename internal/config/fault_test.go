@@ -57,7 +57,7 @@ segments:
       - {tap: tap0, mac: "ff:ff:ff:ff:ff:ff"}
   - vni: 100
     vni: 101
-    suppress: [arp]
+    suppress: [arp, arp]
     ports:
       - {tap: tap0}
     dhcp:
@@ -78,7 +78,7 @@ uvtep.yaml:8:12: segments[0].group: a group needs underlay.accept: any, as its s
 uvtep.yaml:10:15: segments[0].ports[0].tap: "a-very-long-tap-name" has 20 characters; an interface name has at most 15
 uvtep.yaml:11:26: segments[0].ports[1].mac: ff:ff:ff:ff:ff:ff is a group address, no machine's
 uvtep.yaml:13:5: segments[1].vni: is given twice, first on line 12
-uvtep.yaml:14:5: segments[1].suppress: this version of uvtep cannot do that yet; leave the key out
+uvtep.yaml:14:21: segments[1].suppress[1]: arp is listed twice
 uvtep.yaml:16:15: segments[1].ports[0].tap: tap0 is also the name of segments[0].ports[1].tap (line 11)
 uvtep.yaml:19:16: segments[1].dhcp.gateway: 192.168.101.1 is outside 192.168.100.0/24
 uvtep.yaml:20:47: segments[1].dhcp.ranges[1]: 192.168.100.15-192.168.100.30 overlaps 192.168.100.10-192.168.100.20 of segments[1].dhcp.ranges[0] (line 20)

@@ -72,17 +72,19 @@ type rawSegment struct {
 	MACMoves       *int64       `yaml:"mac_moves" jsonschema:"minimum=0,maximum=1000" jsonschema_description:"A MAC that moved so often within mac_moves_within is held for as long where it was before, and frames from it that come elsewhere are dropped. Default 5; 0 is never."`
 	MACMovesWithin durationText `yaml:"mac_moves_within" jsonschema_description:"In whole seconds, up to 24h. Default 180s."`
 
-	FDB   []rawStatic `yaml:"fdb" jsonschema_description:"Static entries; they never move or age."`
-	Ports []rawPort   `yaml:"ports" jsonschema_description:"Where guests are attached."`
-	DHCP  *rawDHCP    `yaml:"dhcp" jsonschema_description:"The DHCPv4 server of the segment, or only its subnet, such as 192.168.100.0/24."`
-	DHCP6 *rawDHCP6   `yaml:"dhcp6" jsonschema_description:"The DHCPv6 server of the segment, or only its subnet, such as 2001:db8:100::/64."`
-	RA    *rawRA      `yaml:"ra" jsonschema_description:"Router advertisements in the segment; true is with defaults only."`
+	FDB      []rawStatic    `yaml:"fdb" jsonschema_description:"Static entries; they never move or age."`
+	Ports    []rawPort      `yaml:"ports" jsonschema_description:"Where guests are attached."`
+	Suppress []suppressText `yaml:"suppress" jsonschema_description:"Which requests are answered, where the answer is known, instead of being flooded: arp (ARP), nd (neighbour solicitations). Default: none."`
+	DHCP     *rawDHCP       `yaml:"dhcp" jsonschema_description:"The DHCPv4 server of the segment, or only its subnet, such as 192.168.100.0/24."`
+	DHCP6    *rawDHCP6      `yaml:"dhcp6" jsonschema_description:"The DHCPv6 server of the segment, or only its subnet, such as 2001:db8:100::/64."`
+	RA       *rawRA         `yaml:"ra" jsonschema_description:"Router advertisements in the segment; true is with defaults only."`
 }
 
 type rawStatic struct {
 	MAC  macText      `yaml:"mac" jsonschema:"required" jsonschema_description:"The guest's unicast hardware address."`
 	Dst  addrText     `yaml:"dst" jsonschema_description:"The VTEP that it is behind; either this or port."`
 	Port portNameText `yaml:"port" jsonschema_description:"The name of the port that it is behind; either this or dst."`
+	IPs  []addrText   `yaml:"ips" jsonschema_description:"The guest's addresses, IPv4 and IPv6, for suppress."`
 }
 
 type rawPort struct {

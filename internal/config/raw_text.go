@@ -28,6 +28,7 @@ type (
 	offloadText   string
 	acceptText    string
 	serveText     string
+	suppressText  string
 	ttlText       string
 	tosText       string
 	dfText        string // true, false, or inherit
@@ -64,6 +65,7 @@ func (probeText) words() []string   { return []string{off} }
 func (dfText) words() []string {
 	return []string{string(DFSet), string(DFClear), string(DFInherit)}
 }
+func (suppressText) words() []string { return []string{string(SuppressARP), string(SuppressND)} }
 
 func (addrText) JSONSchema() *jsonschema.Schema {
 	return &jsonschema.Schema{Type: "string", AnyOf: []*jsonschema.Schema{{Format: "ipv4"}, {Format: "ipv6"}}}
@@ -106,9 +108,10 @@ func (durationText) JSONSchema() *jsonschema.Schema {
 	return pattern(durationPattern)
 }
 
-func (t offloadText) JSONSchema() *jsonschema.Schema { return enum(t) }
-func (t acceptText) JSONSchema() *jsonschema.Schema  { return enum(t) }
-func (t serveText) JSONSchema() *jsonschema.Schema   { return enum(t) }
+func (t offloadText) JSONSchema() *jsonschema.Schema  { return enum(t) }
+func (t acceptText) JSONSchema() *jsonschema.Schema   { return enum(t) }
+func (t serveText) JSONSchema() *jsonschema.Schema    { return enum(t) }
+func (t suppressText) JSONSchema() *jsonschema.Schema { return enum(t) }
 
 func (ttlText) JSONSchema() *jsonschema.Schema { return numberOr("1", "255", inherit) }
 func (tosText) JSONSchema() *jsonschema.Schema {

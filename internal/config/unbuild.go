@@ -3,6 +3,7 @@ package config
 import (
 	"encoding/hex"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -87,12 +88,13 @@ func rawSegmentOf(s *Segment) rawSegment {
 		n := int64(s.Moves.N)
 		raw.MACMoves = &n
 	}
-	for _, a := range s.Peers {
-		raw.Peers = append(raw.Peers, addrText(a.String()))
+	raw.Peers = addrTexts(s.Peers)
+	for _, k := range s.Suppress {
+		raw.Suppress = append(raw.Suppress, suppressText(k))
 	}
 	for _, e := range s.FDB {
 		raw.FDB = append(raw.FDB, rawStatic{
-			MAC: macText(e.MAC.String()), Dst: addrText(validString(e.Dst)), Port: portNameText(e.Port),
+			MAC: macText(e.MAC.String()), Dst: addrText(validString(e.Dst)), Port: portNameText(e.Port), IPs: addrTexts(e.IPs),
 		})
 	}
 	for _, p := range s.Ports {
@@ -108,6 +110,13 @@ func rawSegmentOf(s *Segment) rawSegment {
 		raw.RA = rawRAOf(s.RA, s.DHCP6)
 	}
 	return raw
+}
+
+func addrTexts(all []netip.Addr) (out []addrText) {
+	for _, a := range all {
+		out = append(out, addrText(a.String()))
+	}
+	return out
 }
 
 func rawPortOf(p Port) rawPort {

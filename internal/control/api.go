@@ -79,6 +79,7 @@ func registerReads(api huma.API, r Reader) {
 	list(api, "/segments", "list-segments", "Segments", r.Segments)
 	list(api, "/ports", "list-ports", "Ports and their counters", r.Ports)
 	list(api, "/fdb", "list-fdb", "Forwarding databases", r.FDB)
+	list(api, "/neighbours", "list-neighbours", "Who has which address, where requests for it are answered", r.Neighbours)
 	list(api, "/peers", "list-peers", "Remote VTEPs and their counters", r.Peers)
 	list(api, "/leases", "list-leases", "DHCP leases and reservations", r.Leases)
 	list(api, "/dhcp", "list-dhcp", "DHCP servers, their pools and counters", r.DHCP)

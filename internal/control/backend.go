@@ -19,6 +19,7 @@ type Reader interface {
 	Ports(vni encap.VNI) ([]Port, error)
 	FDB(vni encap.VNI) ([]FDBEntry, error)
 	Peers(vni encap.VNI) ([]Peer, error)
+	Neighbours(vni encap.VNI) ([]Neighbour, error)
 	Leases(vni encap.VNI) ([]Lease, error)
 	DHCP(vni encap.VNI) ([]DHCPServer, error)
 	// LeaseStore is how leases became durable; the zero value where there are no

@@ -78,6 +78,10 @@ func (c *Client) Leases(ctx context.Context, vni encap.VNI) ([]Lease, error) {
 	return get[Lease](ctx, c, "/leases", vni)
 }
 
+func (c *Client) Neighbours(ctx context.Context, vni encap.VNI) ([]Neighbour, error) {
+	return get[Neighbour](ctx, c, "/neighbours", vni)
+}
+
 func (c *Client) DHCP(ctx context.Context, vni encap.VNI) ([]DHCPServer, error) {
 	return get[DHCPServer](ctx, c, "/dhcp", vni)
 }

@@ -64,6 +64,10 @@ func (f *fake) Peers(vni encap.VNI) ([]control.Peer, error) {
 	return []control.Peer{{VNI: 100, Dst: dst, Origin: "config", Replicate: true}}, f.note("peers", vni)
 }
 
+func (f *fake) Neighbours(vni encap.VNI) ([]control.Neighbour, error) {
+	return []control.Neighbour{{VNI: 100, IP: ip, MAC: mac, Source: "lease", Ifname: ptr("tap100")}}, f.note("neighbours", vni)
+}
+
 func (f *fake) Leases(vni encap.VNI) ([]control.Lease, error) {
 	return []control.Lease{{VNI: 100, IP: ip, MAC: mac.String(), State: "bound", Expires: ptr(time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC))}},
 		f.note("leases", vni)
@@ -162,6 +166,8 @@ func TestAClientReadsWhatTheDaemonTells(t *testing.T) {
 	check("dhcp", func() (any, error) { return c.DHCP(ctx, 0) }, servers, "dhcp", encap.VNI(0))
 	peers, _ := b.Peers(0)
 	check("peers", func() (any, error) { return c.Peers(ctx, 1) }, peers, "peers", encap.VNI(1))
+	neighbours, _ := b.Neighbours(0)
+	check("neighbours", func() (any, error) { return c.Neighbours(ctx, 1) }, neighbours, "neighbours", encap.VNI(1))
 	leases, _ := b.Leases(0)
 	check("leases", func() (any, error) { return c.Leases(ctx, 0) }, leases, "leases", encap.VNI(0))
 	check("drops", func() (any, error) { return c.Drops(ctx, 0) }, []control.Drop{}, "drops", encap.VNI(0))
@@ -432,8 +438,8 @@ func TestTheDescriptionNamesEveryOperation(t *testing.T) {
 			ids++
 		}
 	}
-	if ids != 21 || doc.Info.Version != "1.2.3" {
-		t.Errorf("%d operations, version %s; want 21 of version 1.2.3", ids, doc.Info.Version)
+	if ids != 22 || doc.Info.Version != "1.2.3" {
+		t.Errorf("%d operations, version %s; want 22 of version 1.2.3", ids, doc.Info.Version)
 	}
 	if bytes.Contains(w.Body.Bytes(), []byte("unpkg")) {
 		t.Error("the description loads from elsewhere")

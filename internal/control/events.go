@@ -19,7 +19,7 @@ type Event struct {
 	Kind string    `json:"kind" doc:"such as lease_bound, port_up, peer_learned or reloaded"`
 	VNI  encap.VNI `json:"vni" doc:"0: the daemon as a whole"`
 
-	IP       *netip.Addr `json:"ip,omitempty" doc:"of a lease"`
+	IP       *netip.Addr `json:"ip,omitempty" doc:"of a lease, or one that is claimed"`
 	Length   uint8       `json:"length,omitempty" doc:"of a delegated prefix, bits"`
 	MAC      string      `json:"mac,omitempty"`
 	ClientID string      `json:"client_id,omitempty" doc:"option 61 or the DUID, in hexadecimal"`
@@ -28,7 +28,7 @@ type Event struct {
 	Expires  *time.Time  `json:"expires,omitempty"`
 	Port     string      `json:"port,omitempty"`
 	VTEP     *netip.Addr `json:"vtep,omitempty" doc:"remote VTEP that a client is behind"`
-	Dst      *netip.Addr `json:"dst,omitempty" doc:"remote VTEP that a peer event is about"`
+	Dst      *netip.Addr `json:"dst,omitempty" doc:"remote VTEP that the event is about"`
 	Detail   string      `json:"detail,omitempty"`
 	Changes  []string    `json:"changes,omitempty" doc:"of a reload, one line each"`
 	Missed   uint64      `json:"missed,omitempty" doc:"events that the reader was too slow for"`

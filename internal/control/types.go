@@ -16,18 +16,22 @@ import (
 
 // Segment is the broadcast domain of one VNI.
 type Segment struct {
-	VNI      encap.VNI     `json:"vni" doc:"VXLAN network identifier"`
-	Name     string        `json:"name"`
-	MTU      int           `json:"mtu" doc:"MTU of its ports, bytes"`
-	Group    *netip.Addr   `json:"group" doc:"multicast group; null: none"`
-	Peers    []netip.Addr  `json:"peers" nullable:"false" doc:"remote VTEPs that are replicated to"`
-	Ports    []string      `json:"ports" nullable:"false" doc:"names of its ports"`
-	Learning bool          `json:"learning" doc:"whether source addresses are learned"`
-	Ageing   int64         `json:"ageing_s" doc:"how long a learned MAC outlives its last frame, seconds; 0: for ever"`
-	MACs     int           `json:"macs" doc:"FDB entries of all states"`
-	DHCP     *netip.Prefix `json:"dhcp" doc:"subnet of the DHCPv4 server; null: none"`
-	DHCP6    *netip.Prefix `json:"dhcp6" doc:"subnet of the DHCPv6 server; null: none"`
-	RA       bool          `json:"ra" doc:"whether router advertisements are sent"`
+	VNI        encap.VNI     `json:"vni" doc:"VXLAN network identifier"`
+	Name       string        `json:"name"`
+	MTU        int           `json:"mtu" doc:"MTU of its ports, bytes"`
+	Group      *netip.Addr   `json:"group" doc:"multicast group; null: none"`
+	Peers      []netip.Addr  `json:"peers" nullable:"false" doc:"remote VTEPs that are replicated to"`
+	Ports      []string      `json:"ports" nullable:"false" doc:"names of its ports"`
+	Learning   bool          `json:"learning" doc:"whether source addresses are learned"`
+	Ageing     int64         `json:"ageing_s" doc:"how long a learned MAC outlives its last frame, seconds; 0: for ever"`
+	MACs       int           `json:"macs" doc:"FDB entries of all states"`
+	DHCP       *netip.Prefix `json:"dhcp" doc:"subnet of the DHCPv4 server; null: none"`
+	DHCP6      *netip.Prefix `json:"dhcp6" doc:"subnet of the DHCPv6 server; null: none"`
+	Suppress   []string      `json:"suppress" nullable:"false" doc:"requests that are answered where the answer is known: arp, nd"`
+	Neighbours int           `json:"neighbours" doc:"stations whose addresses are known for that"`
+	Answered   uint64        `json:"suppress_answered" doc:"requests that were answered"`
+	Flooded    uint64        `json:"suppress_flooded" doc:"requests that were not"`
+	RA         bool          `json:"ra" doc:"whether router advertisements are sent"`
 }
 
 // Port is where guests are attached.
@@ -70,6 +74,19 @@ type FDBEntry struct {
 	State  string      `json:"state" enum:"dynamic,static,self"`
 	Age    int64       `json:"age_s" doc:"seconds since it was last seen as a source; 0 unless dynamic"`
 	Frozen bool        `json:"frozen" doc:"whether it moved too often and is held there for a while"`
+}
+
+// Neighbour is who is known to have an address in a segment, where requests are
+// suppressed.
+type Neighbour struct {
+	VNI    encap.VNI   `json:"vni"`
+	IP     netip.Addr  `json:"ip"`
+	MAC    fdb.MAC     `json:"mac"`
+	Source string      `json:"source" enum:"snooped,lease,static"`
+	Router bool        `json:"router" doc:"it says that it is one, by IPv6"`
+	Age    int64       `json:"age_s" doc:"seconds since it was last heard; 0 unless snooped"`
+	Ifname *string     `json:"ifname" doc:"local port that it is behind; null: none, or not known"`
+	Dst    *netip.Addr `json:"dst" doc:"remote VTEP that it is behind; null: none, or not known"`
 }
 
 // Peer is a remote VTEP of a segment.

@@ -8,6 +8,7 @@ import (
 	"github.com/uvtep/uvtep/dhcpd"
 	"github.com/uvtep/uvtep/encap"
 	"github.com/uvtep/uvtep/fdb"
+	"github.com/uvtep/uvtep/internal/config"
 	"github.com/uvtep/uvtep/internal/control"
 	"github.com/uvtep/uvtep/vtep"
 )
@@ -63,6 +64,17 @@ func (d *server) Segments(vni encap.VNI) ([]control.Segment, error) {
 			out.DHCP6 = &c.DHCP6.Server.Subnet
 		}
 		out.RA = c.RA != nil
+		out.Suppress = []string{}
+		for _, k := range []struct {
+			kind vtep.Suppress
+			name config.Suppress
+		}{{vtep.SuppressARP, config.SuppressARP}, {vtep.SuppressND, config.SuppressND}} {
+			if c.Suppress&k.kind != 0 {
+				out.Suppress = append(out.Suppress, string(k.name))
+			}
+		}
+		n := s.NeighbourStats()
+		out.Neighbours, out.Answered, out.Flooded = n.Known, n.Answered, n.Flooded
 		return []control.Segment{out}
 	})
 }
@@ -92,6 +104,23 @@ func (d *server) FDB(vni encap.VNI) ([]control.FDBEntry, error) {
 			}
 			if e.Dst.IsValid() {
 				r.Dst = &e.Dst
+			}
+			out = append(out, r)
+		}
+		return out
+	})
+}
+
+func (d *server) Neighbours(vni encap.VNI) ([]control.Neighbour, error) {
+	return each(d, vni, func(s *vtep.Segment) []control.Neighbour {
+		var out []control.Neighbour
+		for _, n := range s.Neighbours() {
+			r := control.Neighbour{VNI: s.VNI(), IP: n.IP, MAC: n.MAC, Source: n.Source.String(), Router: n.Router, Age: int64(n.Age / time.Second)}
+			if n.Port != "" {
+				r.Ifname = &n.Port
+			}
+			if n.Dst.IsValid() {
+				r.Dst = &n.Dst
 			}
 			out = append(out, r)
 		}

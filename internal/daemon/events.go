@@ -60,6 +60,9 @@ func (d *server) tellVTEP(e vtep.Event) {
 	if e.Peer.IsValid() {
 		out.Dst = &e.Peer
 	}
+	if e.IP.IsValid() {
+		out.IP = &e.IP
+	}
 	if e.MAC != 0 {
 		out.MAC = e.MAC.String()
 	}

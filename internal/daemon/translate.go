@@ -54,6 +54,17 @@ func segmentConfig(s config.Segment, defaultMTU int) vtep.SegmentConfig {
 	}
 	for _, e := range s.FDB {
 		out.FDB = append(out.FDB, vtep.StaticEntry{MAC: fdb.MACOf(e.MAC), Dst: e.Dst, Port: e.Port})
+		for _, a := range e.IPs {
+			out.Neighbours = append(out.Neighbours, vtep.StaticNeighbour{IP: a, MAC: fdb.MACOf(e.MAC)})
+		}
+	}
+	for _, k := range s.Suppress {
+		switch k {
+		case config.SuppressARP:
+			out.Suppress |= vtep.SuppressARP
+		case config.SuppressND:
+			out.Suppress |= vtep.SuppressND
+		}
 	}
 	if s.DHCP != nil {
 		out.DHCP = &vtep.DHCPConfig{

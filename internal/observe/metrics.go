@@ -76,9 +76,16 @@ func (c *collector) segments(put func(metric, float64, ...string)) error {
 	all, err := c.from.Segments(0)
 	macs := gauge("segment_macs", "Entries of the forwarding database.", "vni")
 	mtu := gauge("segment_mtu_bytes", "MTU of the segment's ports.", "vni")
+	neighbours := gauge("segment_neighbours", "Stations whose addresses are known, where requests for them are answered.", "vni")
+	requests := counter("neighbour_requests_total", "Requests (ARP, neighbour solicitations) for an address, by what became of them.", "vni", "result")
 	for _, s := range all {
 		put(macs, float64(s.MACs), s.VNI.String())
 		put(mtu, float64(s.MTU), s.VNI.String())
+		if len(s.Suppress) > 0 {
+			put(neighbours, float64(s.Neighbours), s.VNI.String())
+			put(requests, float64(s.Answered), s.VNI.String(), "answered")
+			put(requests, float64(s.Flooded), s.VNI.String(), "flooded")
+		}
 	}
 	return err
 }

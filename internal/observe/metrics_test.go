@@ -58,6 +58,15 @@ func (sample) Peers(encap.VNI) ([]control.Peer, error) {
 	}, nil
 }
 
+func (sample) Neighbours(encap.VNI) ([]control.Neighbour, error) {
+	port, far := "tap100", netip.MustParseAddr("10.9.0.2")
+	return []control.Neighbour{
+		{VNI: 100, IP: netip.MustParseAddr("192.168.100.10"), MAC: 0x020000000101, Source: "lease", Ifname: &port},
+		{VNI: 100, IP: netip.MustParseAddr("192.168.100.99"), MAC: 0x020000000199, Source: "static", Dst: &far},
+		{VNI: 100, IP: netip.MustParseAddr("fe80::1"), MAC: 0x020000000001, Source: "snooped", Router: true, Age: 75},
+	}, nil
+}
+
 func (sample) Leases(encap.VNI) ([]control.Lease, error) {
 	return []control.Lease{
 		{VNI: 100, IP: netip.MustParseAddr("192.168.100.10"), MAC: "02:00:00:00:01:01", ClientID: "01020000000101", Hostname: "web1\x1b[31m",

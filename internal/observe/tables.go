@@ -90,13 +90,7 @@ func short(n uint64) string {
 func FDB(w io.Writer, all []control.FDBEntry) error {
 	t := newTable(column{"VNI", true}, column{"MAC", false}, column{"BEHIND", false}, column{"STATE", false}, column{"AGE", true})
 	for _, e := range all {
-		behind, age := "this segment", none
-		switch {
-		case e.Ifname != nil:
-			behind = "port " + *e.Ifname
-		case e.Dst != nil:
-			behind = "vtep " + e.Dst.String()
-		}
+		age := none
 		if e.State == "dynamic" {
 			age = seconds(e.Age)
 		}
@@ -104,9 +98,37 @@ func FDB(w io.Writer, all []control.FDBEntry) error {
 		if e.Frozen {
 			state = "frozen"
 		}
-		t.row(e.VNI, e.MAC, behind, state, age)
+		t.row(e.VNI, e.MAC, place(e.Ifname, e.Dst), state, age)
 	}
 	return t.write(w)
+}
+
+// Neighbours writes the table of who has which address.
+func Neighbours(w io.Writer, all []control.Neighbour) error {
+	t := newTable(column{"VNI", true}, column{"IP", false}, column{"MAC", false}, column{"SOURCE", false}, column{"ROUTER", false},
+		column{"BEHIND", false}, column{"AGE", true})
+	for _, n := range all {
+		behind, age := none, none
+		if n.Ifname != nil || n.Dst != nil {
+			behind = place(n.Ifname, n.Dst)
+		}
+		if n.Source == "snooped" {
+			age = seconds(n.Age)
+		}
+		t.row(n.VNI, n.IP, n.MAC, n.Source, yesNo(n.Router), behind, age)
+	}
+	return t.write(w)
+}
+
+// place is where a station is: behind a port, a VTEP, or at the segment itself.
+func place(port *string, vtep *netip.Addr) string {
+	switch {
+	case port != nil:
+		return "port " + *port
+	case vtep != nil:
+		return "vtep " + vtep.String()
+	}
+	return "this segment"
 }
 
 // Peers writes the table of remote VTEPs.

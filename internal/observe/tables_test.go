@@ -20,14 +20,15 @@ var update = flag.Bool("update", false, "write the golden files")
 func TestTablesLookAsTheyDid(t *testing.T) {
 	var s sample
 	tables := map[string]func(io.Writer) error{
-		"segments": func(w io.Writer) error { all, _ := s.Segments(0); return observe.Segments(w, all) },
-		"ports":    func(w io.Writer) error { all, _ := s.Ports(0); return observe.Ports(w, all) },
-		"fdb":      func(w io.Writer) error { all, _ := s.FDB(0); return observe.FDB(w, all) },
-		"peers":    func(w io.Writer) error { all, _ := s.Peers(0); return observe.Peers(w, all) },
-		"leases":   func(w io.Writer) error { all, _ := s.Leases(0); return observe.Leases(w, all, now) },
-		"dhcp":     func(w io.Writer) error { all, _ := s.DHCP(0); return observe.DHCP(w, all) },
-		"drops":    func(w io.Writer) error { all, _ := s.Drops(0); return observe.Drops(w, all) },
-		"workers":  func(w io.Writer) error { return observe.Workers(w, s.Workers()) },
+		"segments":   func(w io.Writer) error { all, _ := s.Segments(0); return observe.Segments(w, all) },
+		"ports":      func(w io.Writer) error { all, _ := s.Ports(0); return observe.Ports(w, all) },
+		"fdb":        func(w io.Writer) error { all, _ := s.FDB(0); return observe.FDB(w, all) },
+		"peers":      func(w io.Writer) error { all, _ := s.Peers(0); return observe.Peers(w, all) },
+		"neighbours": func(w io.Writer) error { all, _ := s.Neighbours(0); return observe.Neighbours(w, all) },
+		"leases":     func(w io.Writer) error { all, _ := s.Leases(0); return observe.Leases(w, all, now) },
+		"dhcp":       func(w io.Writer) error { all, _ := s.DHCP(0); return observe.DHCP(w, all) },
+		"drops":      func(w io.Writer) error { all, _ := s.Drops(0); return observe.Drops(w, all) },
+		"workers":    func(w io.Writer) error { return observe.Workers(w, s.Workers()) },
 	}
 	for name, write := range tables {
 		t.Run(name, func(t *testing.T) {
