@@ -199,13 +199,20 @@ func (c *change) setMTU() error {
 // addPeers adds what the new configuration has and the old one had not.
 func (c *change) addPeers() error {
 	var errs []error
-	for _, a := range c.new.Peers {
-		if !slices.Contains(c.old.Peers, a) {
-			_, err := c.s.addPeer(a, fdb.PeerConfig, true)
-			errs = append(errs, err)
-		}
+	for _, a := range missing(c.new.Peers, c.old.Peers) {
+		_, err := c.s.addPeer(a, fdb.PeerConfig, true)
+		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
+}
+
+// missing are the addresses of a that b does not have; both may be thousands.
+func missing(a, b []netip.Addr) []netip.Addr {
+	in := make(map[netip.Addr]bool, len(b))
+	for _, v := range b {
+		in[v] = true
+	}
+	return slices.DeleteFunc(slices.Clone(a), func(v netip.Addr) bool { return in[v] })
 }
 
 // addStatics binds the entries that point to remote VTEPs, and those of ports
@@ -250,10 +257,8 @@ func (c *change) finish() {
 	}
 	s.joined = c.new.Group
 	c.deleteStatics()
-	for _, a := range c.old.Peers {
-		if !slices.Contains(c.new.Peers, a) {
-			s.peers.SetReplicate(a, false)
-		}
+	for _, a := range missing(c.old.Peers, c.new.Peers) {
+		s.peers.SetReplicate(a, false)
 	}
 	s.forgetUnused(append(staticDsts(c.old.FDB), c.old.Peers...))
 	for _, err := range errs {

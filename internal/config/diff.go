@@ -30,14 +30,15 @@ type SegmentChange struct {
 // their memory.
 func Diff(from, to *Config) Changes {
 	c := Changes{NeedsRestart: needsRestart(from, to), MaxMACs: from.MaxMACs != to.MaxMACs}
+	was, is := byVNI(from.Segments), byVNI(to.Segments)
 	for i := range from.Segments {
-		if find(to.Segments, from.Segments[i].VNI) == nil {
+		if is[from.Segments[i].VNI] == nil {
 			c.Removed = append(c.Removed, from.Segments[i])
 		}
 	}
 	for i := range to.Segments {
 		now := &to.Segments[i]
-		before := find(from.Segments, now.VNI)
+		before := was[now.VNI]
 		if before == nil {
 			c.Added = append(c.Added, *now)
 			continue
@@ -49,11 +50,12 @@ func Diff(from, to *Config) Changes {
 	return c
 }
 
-func find(list []Segment, vni uint32) *Segment {
-	if i := slices.IndexFunc(list, func(s Segment) bool { return s.VNI == vni }); i >= 0 {
-		return &list[i]
+func byVNI(list []Segment) map[uint32]*Segment {
+	all := make(map[uint32]*Segment, len(list))
+	for i := range list {
+		all[list[i].VNI] = &list[i]
 	}
-	return nil
+	return all
 }
 
 func compare(a, b *Segment) SegmentChange {
@@ -79,7 +81,17 @@ func (c *SegmentChange) any() bool {
 
 // sameSet compares lists without repetitions, whose order has no meaning.
 func sameSet[T comparable](a, b []T) bool {
-	return len(a) == len(b) && !slices.ContainsFunc(a, func(v T) bool { return !slices.Contains(b, v) })
+	if len(a) != len(b) {
+		return false
+	}
+	if slices.Equal(a, b) {
+		return true
+	}
+	in := make(map[T]bool, len(a))
+	for _, v := range a {
+		in[v] = true
+	}
+	return !slices.ContainsFunc(b, func(v T) bool { return !in[v] })
 }
 
 func needsRestart(a, b *Config) []string {
