@@ -319,6 +319,9 @@ func (w *worker) flushTunnel(s *Segment) {
 		lost := uint64(p.Count - p.Sent)
 		if lost > 0 {
 			s.drops[w.id][p.Reason].add(lost)
+			if p.Reason == frame.TooBig && w.from != nil {
+				w.tellTooBig(s, w.from, p)
+			}
 		}
 		if to == nil {
 			continue

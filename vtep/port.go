@@ -28,13 +28,15 @@ type Port struct {
 	limits  atomic.Pointer[limits]
 	dhcp    rate // of DHCP messages that are taken
 	storms  storms
+	tooBig  rate         // of what guests are told of packets that are too big
 	waiting atomic.Int32 // DHCP requests that the service has not taken yet
 }
 
 // portState is one worker's share of a port.
 type portState struct {
 	traffic
-	out []*frame.Frame // what the batch at hand sends there
+	out        []*frame.Frame // what the batch at hand sends there
+	tooBigTold counter
 }
 
 // AttachPort opens a device and makes it a port. The error wraps one of those of
@@ -220,6 +222,8 @@ type PortStats struct {
 	GBP      uint16   // of its frames; 0 = none
 	GBPAllow []uint16 // whose frames it gets; nil = all
 
+	TooBigTold uint64 // packets too big for the path of which their sender was told
+
 	Traffic
 }
 
@@ -246,6 +250,7 @@ func (p *Port) Stats() PortStats {
 	}
 	for i := range p.state {
 		p.state[i].addTo(&st.Traffic)
+		st.TooBigTold += p.state[i].tooBigTold.load()
 	}
 	return st
 }

@@ -247,6 +247,9 @@ func (c *change) finish() {
 	s.cfg = c.new
 	s.view.Store(&c.view)
 	s.advertise()
+	if c.new.MTU != c.old.MTU {
+		s.warnOfMTU()
+	}
 
 	var errs []error
 	// First, as its address may be a static entry's from now on.

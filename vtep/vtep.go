@@ -260,6 +260,7 @@ func (v *VTEP) AddSegment(cfg SegmentConfig) (*Segment, error) {
 	all[cfg.VNI] = s
 	v.segments.Store(&all)
 	s.advertise()
+	s.warnOfMTU()
 	return s, nil
 }
 

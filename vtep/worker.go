@@ -51,7 +51,9 @@ type worker struct {
 	fallow   int // batches until it is tried again
 
 	// To the ports.
-	touched []*Port      // those that the batch at hand sends to
+	touched []*Port // those that the batch at hand sends to
+	from    *Port   // whose the batch at hand is; nil: none's
+	tooBig  tooBig
 	split   *frame.Batch // segments for a port that takes no super-frames; nil until there is one
 
 	// To the tunnel.
@@ -219,8 +221,11 @@ func (w *worker) fromPort(p *Port, frames []frame.Frame) {
 	if l := p.limits.Load(); l.policy != 0 {
 		tag(frames, l.policy)
 	}
+	w.from, w.tooBig.last = p, nil
 	parse(frames)
-	if dropped := w.forward(p.seg, p, frames); dropped > 0 {
+	dropped := w.forward(p.seg, p, frames)
+	w.from = nil
+	if dropped > 0 {
 		t.rxDropped.add(uint64(dropped))
 	}
 }

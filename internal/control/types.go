@@ -32,6 +32,9 @@ type Segment struct {
 	Answered   uint64        `json:"suppress_answered" doc:"requests that were answered"`
 	Flooded    uint64        `json:"suppress_flooded" doc:"requests that were not"`
 	RA         bool          `json:"ra" doc:"whether router advertisements are sent"`
+
+	UnderlayMTU int      `json:"mtu_underlay" doc:"the longest packet of a guest that the underlay's interface carries now, bytes; 0: not known"`
+	Warnings    []string `json:"warnings" nullable:"false" doc:"what an operator should know of the segment, a line each"`
 }
 
 // Port is where guests are attached.
@@ -55,6 +58,8 @@ type Port struct {
 	TxPackets uint64    `json:"tx_packets" doc:"frames given to the guest"`
 	TxBytes   uint64    `json:"tx_bytes"`
 	TxDropped uint64    `json:"tx_dropped"`
+
+	TooBigTold uint64 `json:"too_big_told" doc:"packets too big for their path of which the guest was told by ICMP or ICMPv6"`
 }
 
 // Storm limits what of a port is flooded.
@@ -99,6 +104,7 @@ type Peer struct {
 	RxBytes   uint64     `json:"rx_bytes"`
 	TxPackets uint64     `json:"tx_packets" doc:"frames sent to it"`
 	TxBytes   uint64     `json:"tx_bytes"`
+	PMTU      int        `json:"pmtu" doc:"MTU of the path to it, where that is known to be less than the interface's, bytes; 0: the interface's"`
 }
 
 // Lease is an address or a delegated prefix that a DHCP server has given out, or

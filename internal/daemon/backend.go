@@ -75,6 +75,7 @@ func (d *server) Segments(vni encap.VNI) ([]control.Segment, error) {
 		}
 		n := s.NeighbourStats()
 		out.Neighbours, out.Answered, out.Flooded = n.Known, n.Answered, n.Flooded
+		out.UnderlayMTU, out.Warnings = d.vtep.CarriedMTU(), append([]string{}, s.Warnings()...)
 		return []control.Segment{out}
 	})
 }
@@ -88,6 +89,7 @@ func (d *server) Ports(vni encap.VNI) ([]control.Port, error) {
 				MaxLeases: p.MaxLeases, DHCPRate: p.DHCPRate, CheckMAC: p.DHCPCheckMAC, Storm: control.Storm(p.Storm), GBP: p.GBP, GBPAllow: p.GBPAllow,
 				RxPackets: p.RxPackets, RxBytes: p.RxBytes, RxDropped: p.RxDropped,
 				TxPackets: p.TxPackets, TxBytes: p.TxBytes, TxDropped: p.TxDropped,
+				TooBigTold: p.TooBigTold,
 			})
 		}
 		return out
@@ -131,10 +133,12 @@ func (d *server) Neighbours(vni encap.VNI) ([]control.Neighbour, error) {
 func (d *server) Peers(vni encap.VNI) ([]control.Peer, error) {
 	return each(d, vni, func(s *vtep.Segment) []control.Peer {
 		var out []control.Peer
+		narrow := s.PathMTUs()
 		for _, p := range s.Peers() {
 			out = append(out, control.Peer{
 				VNI: s.VNI(), Dst: p.Addr, Origin: p.Origin.String(), Replicate: p.Replicate,
 				RxPackets: p.RxPackets, RxBytes: p.RxBytes, TxPackets: p.TxPackets, TxBytes: p.TxBytes,
+				PMTU: narrow[p.Addr],
 			})
 		}
 		return out

@@ -78,6 +78,10 @@ func (c *collector) segments(put func(metric, float64, ...string)) error {
 	mtu := gauge("segment_mtu_bytes", "MTU of the segment's ports.", "vni")
 	neighbours := gauge("segment_neighbours", "Stations whose addresses are known, where requests for them are answered.", "vni")
 	requests := counter("neighbour_requests_total", "Requests (ARP, neighbour solicitations) for an address, by what became of them.", "vni", "result")
+	carried := gauge("underlay_mtu_bytes", "The longest packet of a guest that the underlay's interface carries.")
+	if len(all) > 0 && all[0].UnderlayMTU > 0 { // it is the same for all
+		put(carried, float64(all[0].UnderlayMTU))
+	}
 	for _, s := range all {
 		put(macs, float64(s.MACs), s.VNI.String())
 		put(mtu, float64(s.MTU), s.VNI.String())
@@ -99,8 +103,10 @@ func (c *collector) ports(put func(metric, float64, ...string)) error {
 	txPackets := counter("port_transmit_packets_total", "Frames given to the guest.", "vni", "port")
 	txBytes := counter("port_transmit_bytes_total", "Bytes of frames given to the guest.", "vni", "port")
 	txDropped := counter("port_transmit_dropped_total", "Frames to the guest that were dropped.", "vni", "port")
+	tooBig := counter("port_too_big_told_total", "Packets too big for their path of which the guest was told.", "vni", "port")
 	for _, p := range all {
 		vni := p.VNI.String()
+		put(tooBig, float64(p.TooBigTold), vni, p.Name)
 		state := 0.0
 		if p.State == "up" {
 			state = 1
@@ -122,8 +128,12 @@ func (c *collector) peers(put func(metric, float64, ...string)) error {
 	rxBytes := counter("peer_receive_bytes_total", "Bytes of frames received from the remote VTEP.", "vni", "peer")
 	txPackets := counter("peer_transmit_packets_total", "Frames sent to the remote VTEP.", "vni", "peer")
 	txBytes := counter("peer_transmit_bytes_total", "Bytes of frames sent to the remote VTEP.", "vni", "peer")
+	pmtu := gauge("peer_path_mtu_bytes", "MTU of the path to the remote VTEP, where it is known to be less than the interface's.", "vni", "peer")
 	for _, p := range all {
 		vni, peer := p.VNI.String(), p.Dst.String()
+		if p.PMTU != 0 {
+			put(pmtu, float64(p.PMTU), vni, peer)
+		}
 		put(rxPackets, float64(p.RxPackets), vni, peer)
 		put(rxBytes, float64(p.RxBytes), vni, peer)
 		put(txPackets, float64(p.TxPackets), vni, peer)

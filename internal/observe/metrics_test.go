@@ -26,7 +26,7 @@ var now = time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
 func (sample) Segments(encap.VNI) ([]control.Segment, error) {
 	return []control.Segment{
 		{VNI: 100, Name: "blue", MTU: 1450, Peers: []netip.Addr{netip.MustParseAddr("10.9.0.2")}, Ports: []string{"tap100"},
-			Learning: true, Ageing: 300, MACs: 3, DHCP: ptr(netip.MustParsePrefix("192.168.100.0/24")), DHCP6: ptr(netip.MustParsePrefix("2001:db8:100::/64")), RA: true},
+			Learning: true, Ageing: 300, MACs: 3, DHCP: ptr(netip.MustParsePrefix("192.168.100.0/24")), DHCP6: ptr(netip.MustParsePrefix("2001:db8:100::/64")), RA: true, UnderlayMTU: 1450},
 		{VNI: 16777215, Name: "red", MTU: 1430, Group: ptr(netip.MustParseAddr("239.1.1.100")),
 			Ports: []string{"a", "b", "c", "d", "e"}},
 	}, nil
@@ -35,7 +35,7 @@ func (sample) Segments(encap.VNI) ([]control.Segment, error) {
 func (sample) Ports(encap.VNI) ([]control.Port, error) {
 	return []control.Port{
 		{VNI: 100, Name: "tap100", Kind: "tap", State: "up", Queues: 2, Offload: []string{}, RxPackets: 10, RxBytes: 1000,
-			RxDropped: 1, TxPackets: 20, TxBytes: 2000, TxDropped: 2},
+			RxDropped: 1, TxPackets: 20, TxBytes: 2000, TxDropped: 2, TooBigTold: 7},
 		{VNI: 16777215, Name: "a", Kind: "tap", State: "down", Queues: 1, Offload: []string{"csum", "tso"}},
 		{VNI: 16777215, Name: "tap16777215", Kind: "tap", State: "up", Queues: 2, Offload: []string{"csum", "tso", "uso", "tcp-gro", "udp-gro"},
 			RxPackets: 123_456_789, RxBytes: 98_765_432_109, RxDropped: 99_999, TxPackets: 12_345_678, TxBytes: 1 << 60, TxDropped: 1_234_567},
@@ -54,7 +54,7 @@ func (sample) FDB(encap.VNI) ([]control.FDBEntry, error) {
 func (sample) Peers(encap.VNI) ([]control.Peer, error) {
 	return []control.Peer{
 		{VNI: 100, Dst: netip.MustParseAddr("10.9.0.2"), Origin: "config", Replicate: true, RxPackets: 1, RxBytes: 100, TxPackets: 2, TxBytes: 200},
-		{VNI: 100, Dst: netip.MustParseAddr("2001:db8::2"), Origin: "learned"},
+		{VNI: 100, Dst: netip.MustParseAddr("2001:db8::2"), Origin: "learned", PMTU: 1400},
 	}, nil
 }
 
@@ -130,6 +130,9 @@ func TestMetricsTellWhatTheDaemonTells(t *testing.T) {
 		`uvtep_port_receive_bytes_total{port="tap100",vni="100"} 1000`,
 		`uvtep_port_transmit_dropped_total{port="tap100",vni="100"} 2`,
 		`uvtep_peer_transmit_packets_total{peer="10.9.0.2",vni="100"} 2`,
+		`uvtep_peer_path_mtu_bytes{peer="2001:db8::2",vni="100"} 1400`,
+		`uvtep_port_too_big_told_total{port="tap100",vni="100"} 7`,
+		`uvtep_underlay_mtu_bytes 1450`,
 		`uvtep_dropped_packets_total{reason="unknown_vni",vni="0"} 7`,
 		`uvtep_worker_batches_total{worker="0"} 5`,
 		`uvtep_worker_read_errors_total{worker="0"} 2`,

@@ -133,10 +133,14 @@ func place(port *string, vtep *netip.Addr) string {
 
 // Peers writes the table of remote VTEPs.
 func Peers(w io.Writer, all []control.Peer) error {
-	t := newTable(column{"VNI", true}, column{"PEER", false}, column{"ORIGIN", false}, column{"REPLICATE", false},
+	t := newTable(column{"VNI", true}, column{"PEER", false}, column{"ORIGIN", false}, column{"REPLICATE", false}, column{"PMTU", true},
 		column{"RX", true}, column{"BYTES", true}, column{"TX", true}, column{"BYTES", true})
 	for _, p := range all {
-		t.row(p.VNI, p.Dst, p.Origin, yesNo(p.Replicate), short(p.RxPackets), short(p.RxBytes), short(p.TxPackets), short(p.TxBytes))
+		pmtu := any(none)
+		if p.PMTU != 0 {
+			pmtu = p.PMTU
+		}
+		t.row(p.VNI, p.Dst, p.Origin, yesNo(p.Replicate), pmtu, short(p.RxPackets), short(p.RxBytes), short(p.TxPackets), short(p.TxBytes))
 	}
 	return t.write(w)
 }
