@@ -1,6 +1,11 @@
 package tap
 
-import "strings"
+import (
+	"strings"
+	"sync/atomic"
+
+	"github.com/uvtep/uvtep/internal/frame"
+)
 
 // Offload is a set of what a device does beyond plain frames whose checksums are
 // complete.
@@ -50,4 +55,31 @@ func (o Offload) Complete() Offload {
 		return 0
 	}
 	return o
+}
+
+// maxFaults is how many super-frames in a row the kernel refuses before it is
+// believed that it takes none.
+const maxFaults = 3
+
+// Faults counts the super-frames of TCP and of UDP that were refused since one was
+// taken, for a device that takes back an offload which the kernel said it has and
+// does not take, as some do. The zero value is ready for use; whoever calls Judge
+// sees to it that nobody else does at the same time.
+type Faults [2]int
+
+// Judge notes what became of a super-frame of a kind, frame.GSOTCPv4 or another,
+// and takes the offload out of have, which is an Offload, once it is found wanting.
+func (f *Faults) Judge(have *atomic.Uint32, gso uint8, taken, refused bool) {
+	of, faults := WriteTSO, &f[0]
+	if gso == frame.GSOUDPL4 {
+		of, faults = WriteUSO, &f[1]
+	}
+	switch {
+	case taken:
+		*faults = 0
+	case refused:
+		if *faults++; *faults >= maxFaults {
+			have.And(^uint32(of))
+		}
+	}
 }

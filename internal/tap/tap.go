@@ -61,6 +61,7 @@ type Link struct {
 	Up    bool   // whether somebody is there now
 	What  string // what has happened, for the log
 	Fault bool   // of whoever is, or was, there
+	Gone  bool   // the device has vanished, as if Read had said ErrGone
 }
 
 // Queue is one queue of a device. Read is called by one worker at a time, Write

@@ -18,7 +18,7 @@ type vnetQueue struct {
 	offload *atomic.Uint32 // the device's
 
 	mu     sync.Mutex // of what Write needs: several workers may write
-	faults [2]int     // super-frames of TCP, of UDP that were refused since one was taken
+	faults Faults
 	header [offload.HeaderLen]byte
 	iovecs [2 + offload.MaxParts]unix.Iovec
 }
@@ -73,7 +73,7 @@ func (q *vnetQueue) Write(frames []*frame.Frame) int {
 			f.Drop(reason(errno))
 		}
 		if f.Offload.GSO != frame.GSONone {
-			q.judge(f.Offload.GSO, errno)
+			q.faults.Judge(q.offload, f.Offload.GSO, errno == 0, errno == unix.EINVAL)
 		}
 	}
 	return sent
@@ -94,27 +94,6 @@ func (q *vnetQueue) write(f *frame.Frame) syscall.Errno {
 		_, _, errno := syscall.RawSyscall(unix.SYS_WRITEV, uintptr(q.fd), uintptr(unsafe.Pointer(&q.iovecs[0])), uintptr(n))
 		if errno != unix.EINTR {
 			return errno
-		}
-	}
-}
-
-// maxFaults is how many super-frames in a row the kernel refuses before it is
-// believed that it takes none.
-const maxFaults = 3
-
-// judge takes back an offload that the kernel said it has and does not take, as
-// some do. gso is a super-frame's, errno what became of it.
-func (q *vnetQueue) judge(gso uint8, errno syscall.Errno) {
-	of, faults := WriteTSO, &q.faults[0]
-	if gso == frame.GSOUDPL4 {
-		of, faults = WriteUSO, &q.faults[1]
-	}
-	switch errno {
-	case 0:
-		*faults = 0
-	case unix.EINVAL:
-		if *faults++; *faults >= maxFaults {
-			q.offload.And(^uint32(of))
 		}
 	}
 }
