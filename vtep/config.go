@@ -162,10 +162,11 @@ type StaticEntry struct {
 }
 
 // PortConfig describes a port, a TAP unless it says otherwise. Only Name must be
-// set, or Stream.
+// set, or Stream, or NIC.
 type PortConfig struct {
-	Name     string           // of the TAP, created if it is not there; of a stream, "" = the last element of its path
+	Name     string           // of the TAP, created if it is not there; "" = the last element of Stream, or NIC
 	Stream   string           // path of a Unix socket that QEMU connects to (-netdev stream), instead of a TAP
+	NIC      string           // interface whose frames enter the segment, all of them, instead of a TAP; NetNS is where it is
 	NetNS    string           // namespace that the kernel side is moved to; "" = stay
 	Rename   string           // its name there; "" = keep
 	Bridge   string           // Linux bridge that it is enslaved to

@@ -1,6 +1,7 @@
 package vtep
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -8,6 +9,7 @@ import (
 	"github.com/uvtep/uvtep/encap"
 	"github.com/uvtep/uvtep/fdb"
 	"github.com/uvtep/uvtep/internal/frame"
+	"github.com/uvtep/uvtep/internal/nic"
 	"github.com/uvtep/uvtep/internal/stream"
 	"github.com/uvtep/uvtep/internal/tap"
 	"github.com/uvtep/uvtep/internal/underlay"
@@ -15,21 +17,30 @@ import (
 
 // kind is the word for what a port's device is.
 func (c PortConfig) kind() string {
-	if c.Stream != "" {
+	switch {
+	case c.Stream != "":
 		return "stream"
+	case c.NIC != "":
+		return "nic"
 	}
 	return "tap"
 }
 
 func (c PortConfig) withDefaults() (PortConfig, error) {
-	if c.Stream == "" {
-		return c, nil
+	bad := func(what string) (PortConfig, error) {
+		return c, fmt.Errorf("port %s: %w: %s", cmp.Or(c.Name, c.Stream, c.NIC), ErrInvalid, what)
 	}
-	if c.NetNS != "" || c.Rename != "" || c.Bridge != "" || c.MAC != nil {
-		return c, fmt.Errorf("port %s: %w: a stream has no interface that could be moved, renamed, enslaved or addressed", c.Stream, ErrInvalid)
-	}
-	if c.Name == "" {
+	switch {
+	case c.Stream != "" && c.NIC != "":
+		return bad("it is a stream or a NIC, not both")
+	case c.Stream != "" && (c.NetNS != "" || c.Rename != "" || c.Bridge != "" || c.MAC != nil):
+		return bad("a stream has no interface that could be moved, renamed, enslaved or addressed")
+	case c.NIC != "" && (c.Rename != "" || c.Bridge != "" || c.MAC != nil):
+		return bad("a NIC is taken as it is, not renamed, enslaved or addressed")
+	case c.Name == "" && c.Stream != "":
 		c.Name = stream.Name(c.Stream)
+	case c.Name == "":
+		c.Name = c.NIC
 	}
 	return c, nil
 }
@@ -47,8 +58,11 @@ func (s *Segment) OpenDevice(cfg PortConfig) (Device, error) {
 }
 
 func (s *Segment) openDevice(cfg PortConfig) (Device, error) {
-	if cfg.Stream != "" {
+	switch cfg.kind() {
+	case "stream":
 		return stream.Open(stream.Config{Path: cfg.Stream})
+	case "nic":
+		return nic.Open(nic.Config{Name: cfg.NIC, NetNS: cfg.NetNS, Queues: s.v.cfg.Workers, Offload: s.v.cfg.offload().ofTAPs(), Not: s.v.cfg.Local})
 	}
 	return s.v.cfg.OpenTAP(tap.Config{
 		Name: cfg.Name, NetNS: cfg.NetNS, Rename: cfg.Rename, MAC: cfg.MAC, Bridge: cfg.Bridge, MTU: s.cfg.MTU, Queues: s.v.cfg.Workers,
@@ -77,8 +91,14 @@ type linkNews struct {
 // noteLink leaves what a device tells to the maintainer, or nowhere if that has
 // too much to tell already.
 func (p *Port) noteLink(l tap.Link) {
+	was := p.link.Load()
+	if l.Gone {
+		p.gone.Store(true)
+	} else {
+		p.link.Store(l.Up)
+	}
 	select {
-	case p.seg.v.news.links <- linkNews{p, l, p.link.Swap(l.Up)}:
+	case p.seg.v.news.links <- linkNews{p, l, was}:
 	default:
 	}
 }
@@ -87,17 +107,33 @@ func (p *Port) noteLink(l tap.Link) {
 // may be found elsewhere from now on.
 func (v *VTEP) tellLink(n linkNews) {
 	s, p := n.port.seg, n.port
+	switch {
+	case n.Gone:
+		p.leaveAlone()
+		return
+	case p.told.Load():
+		return // it has gone meanwhile
+	}
 	level := slog.LevelInfo
 	if n.Fault {
 		level = slog.LevelWarn
 	}
 	v.cfg.Logger.Log(context.Background(), level, n.What, "vni", s.vni, "port", p.cfg.Name)
 	switch {
-	case n.Up == n.was || p.told.Load():
+	case n.Up == n.was:
 	case n.Up:
 		s.tell(Event{Kind: EventPortUp, Port: p.cfg.Name})
 	default:
 		s.table.FlushDst(fdb.Local(p.id), false)
 		s.tell(Event{Kind: EventPortDown, Port: p.cfg.Name})
+	}
+}
+
+// leaveAlone has nobody read any more from a port whose device has vanished.
+func (p *Port) leaveAlone() {
+	p.seg.v.mu.Lock()
+	defer p.seg.v.mu.Unlock()
+	for _, src := range p.sources {
+		src.worker.poll.remove(src)
 	}
 }

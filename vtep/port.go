@@ -82,8 +82,9 @@ func (s *Segment) AttachPort(cfg PortConfig) (*Port, error) {
 		p.state[i].out = make([]*frame.Frame, 0, frame.BatchLen)
 	}
 	p.offload = p.dev.Offload()
+	up := p.linkUp()
+	p.link.Store(up)
 	if l, ok := p.dev.(tap.Linked); ok {
-		p.link.Store(l.Up())
 		l.Watch(p.noteLink)
 	}
 	vw.ports[id] = p
@@ -98,7 +99,7 @@ func (s *Segment) AttachPort(cfg PortConfig) (*Port, error) {
 		return nil, errors.Join(err, s.detach(p))
 	}
 	p.up = true
-	if p.linkUp() { // else it is told of when somebody comes
+	if up { // else it is told of when somebody comes
 		s.tell(Event{Kind: EventPortUp, Port: cfg.Name})
 	}
 	s.v.cfg.Logger.Debug("port is attached", "vni", s.vni, "port", cfg.Name, "queues", len(p.queues), "offload", p.offload.Names())
@@ -140,7 +141,7 @@ func (s *Segment) DetachPort(name string) error {
 // worker can hold the port and nothing in the table points to it.
 func (s *Segment) detach(p *Port) error {
 	p.gone.Store(true)
-	if !p.told.Swap(true) && p.up && p.linkUp() {
+	if !p.told.Swap(true) && p.up && p.link.Load() {
 		s.tell(Event{Kind: EventPortDown, Port: p.cfg.Name})
 	}
 	for _, src := range p.sources {
@@ -207,7 +208,7 @@ func (s *Segment) port(name string) *Port {
 type PortStats struct {
 	ID       uint32
 	Name     string
-	Kind     string // tap, stream
+	Kind     string // tap, stream, nic
 	State    string // up, down
 	Vanished bool   // its device is gone for good: it is down until another one is attached
 	Queues   int
@@ -241,11 +242,11 @@ func (s *Segment) Ports() []PortStats {
 
 // Stats describes the port as it is now.
 func (p *Port) Stats() PortStats {
-	l := p.limits.Load()
+	l, up := p.limits.Load(), p.linkUp()
 	st := PortStats{ID: p.id, Name: p.cfg.Name, Kind: p.cfg.kind(), State: "up", Vanished: p.gone.Load(), Queues: len(p.queues), Isolated: p.cfg.Isolated, MaxMACs: l.macs, Offload: p.dev.Offload().Names(),
 		MaxLeases: l.leases, DHCPRate: l.rate, DHCPCheckMAC: l.checkMAC, Storm: l.storm}
 	st.GBP, st.GBPAllow = l.policy.Group(), l.groups
-	if st.Vanished || !p.linkUp() {
+	if st.Vanished || !up {
 		st.State = "down"
 	}
 	for i := range p.state {

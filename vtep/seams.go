@@ -2,6 +2,7 @@ package vtep
 
 import (
 	"github.com/uvtep/uvtep/internal/frame"
+	"github.com/uvtep/uvtep/internal/nic"
 	"github.com/uvtep/uvtep/internal/stream"
 	"github.com/uvtep/uvtep/internal/tap"
 	"github.com/uvtep/uvtep/internal/underlay"
@@ -98,6 +99,13 @@ var (
 	ErrNotSocket        = stream.ErrNotSocket
 	ErrNoDirectory      = stream.ErrNoDirectory
 	ErrSocketPermission = stream.ErrPermission
+)
+
+// Errors of AttachPort for a NIC.
+var (
+	ErrNoInterface   = nic.ErrNoInterface
+	ErrUnderlayNIC   = nic.ErrUnderlay
+	ErrNICPermission = nic.ErrPermission
 )
 
 // Errors of New and of joining a group.

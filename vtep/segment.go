@@ -435,10 +435,16 @@ func (s *Segment) maintain(ctx context.Context) {
 	s.tellFrozen(s.table.Damp(now))
 	s.lostOffloads()
 	for _, p := range s.view.Load().ports {
-		if p != nil && p.gone.Load() && !p.told.Swap(true) {
+		if p == nil {
+			continue
+		}
+		p.linkUp() // a device that nobody tells of its link finds out
+		if p.gone.Load() && !p.told.Swap(true) {
 			s.v.cfg.Logger.Warn("a port has vanished; reload to open it again", "vni", s.vni, "port", p.cfg.Name)
 			s.table.FlushDst(fdb.Local(p.id), false)
-			s.tell(Event{Kind: EventPortDown, Port: p.cfg.Name})
+			if p.link.Load() {
+				s.tell(Event{Kind: EventPortDown, Port: p.cfg.Name})
+			}
 		}
 	}
 }
