@@ -251,6 +251,9 @@ func TestEveryDropIsCountedOnceWithItsReasonUnderItsSegment(t *testing.T) {
 			r.fromPort("slow", discover(1))
 			r.fromPort("slow", discover(1))
 		}, "dhcp_rate@100", false},
+		{"a length that no frame has", Config{}, SegmentConfig{}, func(r *rig, s *Segment) {
+			r.attach(s, PortConfig{Name: "garbled", Device: &garbled{}})
+		}, "bad_length@100", false},
 		{"a group that the port does not get", Config{GBP: true}, SegmentConfig{}, func(r *rig, s *Segment) {
 			r.attach(s, PortConfig{Name: "picky", GBPAllow: []uint16{7}})
 			r.fromPort("a", f)
@@ -288,6 +291,29 @@ func TestEveryDropIsCountedOnceWithItsReasonUnderItsSegment(t *testing.T) {
 			t.Errorf("nothing here is dropped as %v", reason)
 		}
 	}
+}
+
+// garbled is a device that loses the thread of what it reads, as the socket of a
+// machine does that sends garbage.
+type garbled struct{ told bool }
+
+func (*garbled) Name() string             { return "garbled" }
+func (g *garbled) Queues() []tap.Queue    { return []tap.Queue{g} }
+func (*garbled) SetMTU(int) error         { return nil }
+func (*garbled) Offload() tap.Offload     { return 0 }
+func (*garbled) Close() error             { return nil }
+func (*garbled) Fd() int                  { return -1 }
+func (*garbled) Notify(func())            {}
+func (*garbled) Write([]*frame.Frame) int { return 0 }
+func (g *garbled) Read(b *frame.Batch) (int, error) {
+	if g.told {
+		return 0, nil
+	}
+	g.told = true
+	f := b.Next()
+	b.Commit(0)
+	f.Drop(frame.BadLength)
+	return 1, nil
 }
 
 // tunnelled is a frame with a VXLAN packet in it.

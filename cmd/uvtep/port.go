@@ -19,7 +19,7 @@ func portCommand() *cobra.Command {
 
 func portAddCommand(client func() *control.Client) *cobra.Command {
 	c := &cobra.Command{
-		Use: "add --vni N (--tap NAME | --stream PATH)", Short: "Add a port", Args: noArgs,
+		Use: "add --vni N (--tap NAME | --stream PATH | --nic NAME)", Short: "Add a port", Args: noArgs,
 		Long: "Add a port. It stays until it is removed or the daemon stops: to keep it, list it in the configuration too.",
 	}
 	var p control.NewPort
@@ -28,7 +28,8 @@ func portAddCommand(client func() *control.Client) *cobra.Command {
 	f := c.Flags()
 	f.StringVar(&p.TAP, "tap", "", "TAP device; created if it is not there. Also the port's name")
 	f.StringVar(&p.Stream, "stream", "", "socket that QEMU connects to (-netdev stream). The last element of its path is the port's name")
-	f.StringVar(&p.NetNS, "netns", "", "network namespace, name or path, that its kernel side is moved to")
+	f.StringVar(&p.NIC, "nic", "", "interface whose frames enter the segment, all of them. Also the port's name")
+	f.StringVar(&p.NetNS, "netns", "", "network namespace, name or path, that its kernel side is moved to, or that the interface of --nic is in")
 	f.StringVar(&p.Rename, "rename", "", "what its kernel side is called there")
 	f.StringVar(&p.Bridge, "bridge", "", "Linux bridge that its kernel side is enslaved to")
 	f.BoolVar(&p.Isolated, "isolated", false, "exchange no frames with other isolated ports")
@@ -47,7 +48,7 @@ func portAddCommand(client func() *control.Client) *cobra.Command {
 			}
 			p.GBPAllow = append(p.GBPAllow, uint16(id))
 		}
-		if err := exactlyOne(c, "tap", "stream"); err != nil {
+		if err := exactlyOne(c, "tap", "stream", "nic"); err != nil {
 			return err
 		}
 		p.Storm = control.Storm{Broadcast: *storm, Multicast: *storm, Unknown: *storm}
@@ -61,18 +62,19 @@ func portAddCommand(client func() *control.Client) *cobra.Command {
 
 func portDelCommand(client func() *control.Client) *cobra.Command {
 	c := &cobra.Command{
-		Use: "del --vni N (--tap NAME | --stream PATH)", Short: "Remove a port", Args: noArgs,
+		Use: "del --vni N (--tap NAME | --stream PATH | --nic NAME)", Short: "Remove a port", Args: noArgs,
 		Long: "Remove a port. One that the configuration lists comes back with the next reload.",
 	}
 	vni := vniFlag(c.Flags(), "segment")
 	tap := c.Flags().String("tap", "", "the port's name: its TAP device")
 	stream := c.Flags().String("stream", "", "path of its socket, or the last element of it")
+	nic := c.Flags().String("nic", "", "its interface")
 	require(c, "vni")
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		if err := exactlyOne(c, "tap", "stream"); err != nil {
+		if err := exactlyOne(c, "tap", "stream", "nic"); err != nil {
 			return err
 		}
-		return client().DeletePort(c.Context(), *vni, cmp.Or(*tap, path.Base(*stream)))
+		return client().DeletePort(c.Context(), *vni, cmp.Or(*tap, *nic, path.Base(*stream)))
 	}
 	return c
 }

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -10,15 +11,25 @@ import (
 const MaxSocketPath = 107
 
 // kinds are the keys that say what a port is, and that name it. A port has one.
-var kinds = [...]string{"tap", "stream"}
+var kinds = [...]string{"tap", "stream", "nic"}
 
-// ofInterface are the keys of a port that has an interface of its own here.
-var ofInterface = [...]string{"netns", "rename", "mac", "bridge"}
+// notOf are the keys that are about an interface of uvtep's own, by the key of
+// ports that have none, and why.
+var notOf = map[string]struct {
+	keys []string
+	why  string
+}{
+	"stream": {[]string{"netns", "rename", "mac", "bridge"}, "a stream has no interface here"},
+	"nic":    {[]string{"rename", "mac", "bridge"}, "a NIC is taken as it is"},
+}
 
 // Key is the key that says what the port is.
 func (p Port) Key() string {
-	if p.Stream != "" {
+	switch {
+	case p.Stream != "":
 		return "stream"
+	case p.NIC != "":
+		return "nic"
 	}
 	return "tap"
 }
@@ -28,12 +39,13 @@ func (p Port) Name() string {
 	if p.Stream != "" {
 		return filepath.Base(p.Stream)
 	}
-	return p.TAP
+	return cmp.Or(p.TAP, p.NIC)
 }
 
 // portDevice reads what a port is.
 func (s *source) portDevice(p path, raw *rawPort, port *Port) {
 	var first path
+	var kind string
 	for _, k := range kinds {
 		switch _, there := s.places[p.key(k)]; {
 		case !there:
@@ -41,7 +53,7 @@ func (s *source) portDevice(p path, raw *rawPort, port *Port) {
 			s.fault(p.key(k), "a port is one of %s, not several: %s", strings.Join(kinds[:], ", "), s.other(first))
 			return
 		default:
-			first = p.key(k)
+			first, kind = p.key(k), k
 		}
 	}
 	if first == "" {
@@ -50,12 +62,10 @@ func (s *source) portDevice(p path, raw *rawPort, port *Port) {
 	}
 	port.TAP, _ = s.ifname(p.key("tap"), raw.TAP)
 	port.Stream = s.socketPath(p.key("stream"), raw.Stream)
-	if first != p.key("stream") {
-		return
-	}
-	for _, k := range ofInterface {
+	port.NIC, _ = s.ifname(p.key("nic"), raw.NIC)
+	for _, k := range notOf[kind].keys {
 		if s.has(p.key(k)) {
-			s.fault(p.key(k), "a stream has no interface here: %s", s.other(first))
+			s.fault(p.key(k), "%s: %s", notOf[kind].why, s.other(first))
 		}
 	}
 }
@@ -94,4 +104,12 @@ func (s *source) portName(p path, v portNameText, ports []Port) string {
 		return ""
 	}
 	return name
+}
+
+// notUnderlay refuses the interface of the tunnel as a port: its packets would go
+// round in circles.
+func (s *source) notUnderlay(p path, port Port, u *Underlay) {
+	if port.NIC != "" && port.NIC == u.Device && port.NetNS == "" {
+		s.fault(p.key("nic"), "%s is the tunnel's own interface, %s", port.NIC, s.other("underlay.device"))
+	}
 }

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -35,8 +36,10 @@ func (s *source) segment(p path, raw *rawSegment, u *Underlay) Segment {
 	}
 	for i := range raw.Ports {
 		at := p.key("ports").index(i)
-		seg.Ports = append(seg.Ports, s.port(at, &raw.Ports[i]))
+		port := s.port(at, &raw.Ports[i])
+		s.notUnderlay(at, port, u)
 		s.needGBP(at, u)
+		seg.Ports = append(seg.Ports, port)
 	}
 	for i := range raw.FDB {
 		seg.FDB = append(seg.FDB, s.static(p.key("fdb").index(i), &raw.FDB[i], seg.Ports, u))
@@ -217,7 +220,7 @@ func finalName(p Port) string {
 	if p.Rename != "" {
 		return p.Rename
 	}
-	return p.TAP
+	return cmp.Or(p.TAP, p.NIC)
 }
 
 func (s *source) static(p path, raw *rawStatic, ports []Port, u *Underlay) StaticEntry {

@@ -136,11 +136,12 @@ type StaticEntry struct {
 	IPs  []netip.Addr // what the station has; each is one station's
 }
 
-// Port is where guests are attached: exactly one of TAP and Stream is set. Its
+// Port is where guests are attached: exactly one of TAP, Stream and NIC is set. Its
 // Name differs from all others.
 type Port struct {
 	TAP      string // with where its kernel side belongs
 	Stream   string // path of a socket
+	NIC      string // an interface, as it is
 	NetNS    string // name or path; "" = it stays
 	Rename   string
 	MAC      net.HardwareAddr

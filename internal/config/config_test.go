@@ -234,7 +234,7 @@ func TestAPortFromElsewhereIsCheckedAsOneOfAFileIs(t *testing.T) {
 		port  Port
 		fault string
 	}{
-		{Port{}, ": says not what it is: one of tap, stream is needed"},
+		{Port{}, ": says not what it is: one of tap, stream, nic is needed"},
 		{Port{TAP: "a-very-long-tap-name"}, `tap: "a-very-long-tap-name" has 20 characters; an interface name has at most 15`},
 		{Port{TAP: "tap0", NetNS: "run/a"}, `netns: "run/a" is neither the name of a namespace nor an absolute path`},
 		{Port{TAP: "tap0", Rename: "a/b"}, ""},

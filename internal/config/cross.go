@@ -70,10 +70,10 @@ func (s *source) acrossSegments(segments []Segment) {
 				s.fault(at.key(port.Key()), "%s is also the name of %s", port.Name(), s.other(first))
 				continue
 			}
-			if port.TAP == "" {
+			if port.Stream != "" {
 				continue
 			}
-			key := "tap"
+			key := port.Key()
 			if port.Rename != "" {
 				key = "rename"
 			}

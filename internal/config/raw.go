@@ -88,8 +88,9 @@ type rawStatic struct {
 }
 
 type rawPort struct {
-	TAP      ifnameText `yaml:"tap" jsonschema_description:"TAP device; created if it is not there. Also the port's name. Either this or stream."`
+	TAP      ifnameText `yaml:"tap" jsonschema_description:"TAP device; created if it is not there. Also the port's name. One of tap, stream and nic."`
 	Stream   string     `yaml:"stream" jsonschema:"pattern=^/,maxLength=107" jsonschema_description:"Absolute path of a Unix socket that QEMU connects to (-netdev stream): a virtual machine without TAP or privileges. Its last element is the port's name. Has no netns, rename, mac and bridge."`
+	NIC      ifnameText `yaml:"nic" jsonschema_description:"Interface whose frames enter the segment, all of them, and by which those of the segment leave, as from a bridge. Also the port's name. Has no rename, mac and bridge; netns is where it is."`
 	NetNS    string     `yaml:"netns" jsonschema:"minLength=1" jsonschema_description:"Network namespace, a name or a path, that the kernel side is moved to. Without it, it stays."`
 	Rename   ifnameText `yaml:"rename" jsonschema_description:"What the kernel side is called there."`
 	MAC      macText    `yaml:"mac" jsonschema_description:"Hardware address of the kernel side."`

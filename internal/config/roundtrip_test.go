@@ -111,6 +111,9 @@ func (g generator) segment(i int, addr func(int) string, any, v6 bool) string {
 	if g.IntN(2) == 0 {
 		list = append(list, g.some(fmt.Sprintf("!stream: /run/vm%d.sock", i), "isolated: true", "max_macs: 5"))
 	}
+	if g.IntN(2) == 0 {
+		list = append(list, g.some(fmt.Sprintf("!nic: nic%d", i), "netns: g1", "isolated: true", "max_macs: 5"))
+	}
 	fdb := g.list(3, func(j int) string {
 		return fmt.Sprintf(`{mac: "02:00:00:02:%02x:%02x", %s}`, i, j, g.one("dst: "+addr(9), fmt.Sprintf("port: tap%d-0", i)))
 	})

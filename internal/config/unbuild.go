@@ -121,7 +121,7 @@ func addrTexts(all []netip.Addr) (out []addrText) {
 
 func rawPortOf(p Port) rawPort {
 	raw := rawPort{
-		TAP: ifnameText(p.TAP), Stream: p.Stream, NetNS: p.NetNS, Rename: ifnameText(p.Rename), MAC: macText(p.MAC.String()),
+		TAP: ifnameText(p.TAP), Stream: p.Stream, NIC: ifnameText(p.NIC), NetNS: p.NetNS, Rename: ifnameText(p.Rename), MAC: macText(p.MAC.String()),
 		Bridge: ifnameText(p.Bridge), Isolated: p.Isolated, MaxMACs: int64(p.MaxMACs),
 		MaxLeases: int64(p.MaxLeases), DHCPRate: int64(p.DHCPRate), DHCPCheckMAC: p.DHCPCheckMAC,
 		Storm: rawStorm{int64(p.Storm.Broadcast), int64(p.Storm.Multicast), int64(p.Storm.Unknown)},

@@ -41,8 +41,8 @@ type Segment struct {
 type Port struct {
 	VNI       encap.VNI `json:"vni"`
 	Name      string    `json:"name"`
-	Kind      string    `json:"kind" doc:"tap; stream: a socket that QEMU connects to"`
-	State     string    `json:"state" doc:"up; down: its device has vanished, or no machine is connected to its socket"`
+	Kind      string    `json:"kind" doc:"tap; stream: a socket that QEMU connects to; nic: a whole interface"`
+	State     string    `json:"state" doc:"up; down: its device has vanished, no machine is connected to its socket, or its interface has no link"`
 	Queues    int       `json:"queues"`
 	Offload   []string  `json:"offload" nullable:"false" doc:"offloads in use"`
 	Isolated  bool      `json:"isolated"`
@@ -203,8 +203,9 @@ type NewSegment struct {
 // NewPort is a port that is to be added. Its keys are those of a port in the
 // configuration.
 type NewPort struct {
-	TAP      string   `json:"tap,omitempty" doc:"TAP device; created if it is not there. Also the port's name. This or stream"`
+	TAP      string   `json:"tap,omitempty" doc:"TAP device; created if it is not there. Also the port's name. One of tap, stream and nic"`
 	Stream   string   `json:"stream,omitempty" doc:"absolute path of a Unix socket that QEMU connects to (-netdev stream). Its last element is the port's name"`
+	NIC      string   `json:"nic,omitempty" doc:"interface whose frames enter the segment, all of them. Also the port's name"`
 	NetNS    string   `json:"netns,omitempty" doc:"network namespace, a name or a path, that the kernel side is moved to"`
 	Rename   string   `json:"rename,omitempty" doc:"what the kernel side is called there"`
 	MAC      *fdb.MAC `json:"mac,omitempty" doc:"hardware address of the kernel side"`

@@ -49,7 +49,7 @@ func TestPortsComeAndGoWhileRunning(t *testing.T) {
 		{"twice", d.AddPort(t.Context(), 100, control.NewPort{TAP: "tap3"}), control.ErrConflict, "segment 100 has a port tap3 already"},
 		{"in another segment", d.AddPort(t.Context(), 200, control.NewPort{TAP: "tap3"}), control.ErrConflict, "segment 100 has a port tap3 already"},
 		{"in none", d.AddPort(t.Context(), 300, control.NewPort{TAP: "tap9"}), control.ErrNotFound, "no segment 300"},
-		{"without a name", d.AddPort(t.Context(), 100, control.NewPort{}), control.ErrInvalid, "one of tap, stream is needed"},
+		{"without a name", d.AddPort(t.Context(), 100, control.NewPort{}), control.ErrInvalid, "one of tap, stream, nic is needed"},
 		{"with an impossible name", d.AddPort(t.Context(), 100, control.NewPort{TAP: "a/b"}), control.ErrInvalid, "tap: "},
 		{"at a relative path", d.AddPort(t.Context(), 100, control.NewPort{TAP: "tap9", NetNS: "a/b"}), control.ErrInvalid, "netns: "},
 		{"gone before", d.DeletePort(t.Context(), 200, "tap3"), control.ErrNotFound, "segment 200 has no port tap3"},

@@ -25,7 +25,7 @@ type placed struct {
 // the daemon stops. A configuration that comes to list a port of that name takes
 // it over.
 func (d *server) AddPort(vni encap.VNI, n control.NewPort) error {
-	p := config.Port{TAP: n.TAP, Stream: n.Stream, NetNS: n.NetNS, Rename: n.Rename, Bridge: n.Bridge, Isolated: n.Isolated, MaxMACs: n.MaxMACs,
+	p := config.Port{TAP: n.TAP, Stream: n.Stream, NIC: n.NIC, NetNS: n.NetNS, Rename: n.Rename, Bridge: n.Bridge, Isolated: n.Isolated, MaxMACs: n.MaxMACs,
 		MaxLeases: n.MaxLeases, DHCPRate: n.DHCPRate, DHCPCheckMAC: n.DHCPCheckMAC, Storm: config.Storm(n.Storm), GBP: n.GBP, GBPAllow: n.GBPAllow}
 	if n.MAC != nil {
 		b := n.MAC.Bytes()

@@ -83,7 +83,7 @@ func segmentConfig(s config.Segment, defaultMTU int) vtep.SegmentConfig {
 
 func portConfig(p config.Port) vtep.PortConfig {
 	return vtep.PortConfig{
-		Name: p.Name(), Stream: p.Stream, NetNS: p.NetNS, Rename: p.Rename, Bridge: p.Bridge, MAC: p.MAC,
+		Name: p.Name(), Stream: p.Stream, NIC: p.NIC, NetNS: p.NetNS, Rename: p.Rename, Bridge: p.Bridge, MAC: p.MAC,
 		Isolated: p.Isolated, MaxMACs: p.MaxMACs,
 		MaxLeases: p.MaxLeases, DHCPRate: p.DHCPRate, DHCPCheckMAC: p.DHCPCheckMAC,
 		Storm: vtep.Storm(p.Storm), GBP: p.GBP, GBPAllow: p.GBPAllow,
