@@ -203,13 +203,13 @@ func (q *nullQueue) Write(frames []*frame.Frame) int {
 
 type nullUnderlay struct{ q *nullTunnel }
 
-func (u nullUnderlay) Queues() []underlay.Queue              { return []underlay.Queue{u.q} }
-func (u nullUnderlay) Join(netip.Addr) error                 { return nil }
-func (u nullUnderlay) Leave(netip.Addr) error                { return nil }
-func (u nullUnderlay) MTU() (int, error)                     { return 1600, nil }
-func (u nullUnderlay) PathMTU(*underlay.Remote) (int, error) { return 1600, nil }
-func (u nullUnderlay) Offload() underlay.Offload             { return underlay.All }
-func (u nullUnderlay) Close() error                          { return nil }
+func (u nullUnderlay) Queues() []underlay.Queue                          { return []underlay.Queue{u.q} }
+func (u nullUnderlay) Join(netip.Addr, string) (*underlay.Remote, error) { return nil, nil }
+func (u nullUnderlay) Leave(netip.Addr, string) error                    { return nil }
+func (u nullUnderlay) MTU() (int, error)                                 { return 1600, nil }
+func (u nullUnderlay) PathMTU(*underlay.Remote) (int, error)             { return 1600, nil }
+func (u nullUnderlay) Offload() underlay.Offload                         { return underlay.All }
+func (u nullUnderlay) Close() error                                      { return nil }
 
 type nullTunnel struct{ *end }
 

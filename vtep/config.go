@@ -120,6 +120,7 @@ type SegmentConfig struct {
 	MTU        int           // bytes; 0 = the underlay's less the overhead
 	Peers      []netip.Addr  // head-end replication
 	Group      netip.Addr    // multicast group that floods go to; the zero Addr = none
+	Device     string        // interface that it is joined and sent on; "" = Config.Device
 	NoLearning bool          // do not learn source MACs
 	Ageing     time.Duration // of learned MACs; 0 = DefaultAgeing, negative = never
 	MaxMACs    int           // learned MACs at most; 0 = DefaultMaxMACs, negative = no limit
@@ -280,6 +281,9 @@ func (c SegmentConfig) check(v Config, mtu int) (SegmentConfig, error) {
 		if err := c.RA.check(c.MTU); err != nil {
 			return bad("%v", err)
 		}
+	}
+	if c.Device != "" && !c.Group.IsValid() {
+		return bad("the device %s is for a group, and there is none", c.Device)
 	}
 	if c.Group.IsValid() {
 		if !c.Group.IsMulticast() || c.Group.Is4() != v.Local.Is4() {

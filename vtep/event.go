@@ -19,9 +19,11 @@ const (
 	EventMACFrozen                    // a MAC moved too often, and is held for a while
 	EventMACReleased                  // it may move again
 	EventClaimed                      // a station claims an address that is another's, by a lease or the configuration
+	EventGroupFailed                  // a multicast group cannot be joined, and is tried again
+	EventGroupJoined                  // it is joined at last
 )
 
-var eventNames = [...]string{"port_up", "port_down", "peer_added", "peer_learned", "peer_removed", "mac_frozen", "mac_released", "address_claimed"}
+var eventNames = [...]string{"port_up", "port_down", "peer_added", "peer_learned", "peer_removed", "mac_frozen", "mac_released", "address_claimed", "group_failed", "group_joined"}
 
 // String is the kind's word in JSON.
 func (k EventKind) String() string {
@@ -39,6 +41,9 @@ type Event struct {
 	Peer netip.Addr // of a remote VTEP's, and where a MAC is
 	IP   netip.Addr // of a claim
 	MAC  fdb.MAC    // of a MAC's, and who claims an address
+
+	Group  netip.Addr // of a multicast group's
+	Detail string     // why
 }
 
 // tell is for whoever wants to know.

@@ -7,7 +7,6 @@ import (
 	"slices"
 
 	"github.com/uvtep/uvtep/fdb"
-	"github.com/uvtep/uvtep/internal/underlay"
 )
 
 // Reconfigure puts another configuration in force, all of it or, on an error,
@@ -45,6 +44,7 @@ type change struct {
 	s        *Segment
 	old, new SegmentConfig
 	view     view
+	member   membership
 	undos    []func() error
 }
 
@@ -59,19 +59,12 @@ func (c *change) undo() error {
 func (c *change) did(undo func() error) { c.undos = append(c.undos, undo) }
 
 func (c *change) joinGroup() error {
-	g := c.new.Group
-	if g == c.old.Group {
+	if c.member = c.s.member; c.new.Group == c.old.Group && c.new.Device == c.old.Device {
 		return nil
 	}
-	if !g.IsValid() {
-		c.view.group = nil
-		return nil
-	}
-	if err := c.s.v.ep.Join(g); err != nil {
-		return fmt.Errorf("segment %v: %w", c.s.vni, err)
-	}
-	c.did(func() error { return c.s.v.ep.Leave(g) })
-	c.view.group = underlay.NewRemote(g, c.s.v.cfg.Port)
+	c.member = c.s.enter(c.new.Group, c.new.Device)
+	c.did(func() error { return c.s.leave(c.member) })
+	c.view.group = c.member.remote
 	return nil
 }
 
@@ -255,10 +248,11 @@ func (c *change) finish() {
 	// First, as its address may be a static entry's from now on.
 	errs = append(errs, s.endServices(was, c.view.service))
 	errs = append(errs, c.addPeers(), c.addStatics())
-	if g := c.old.Group; g.IsValid() && g != c.new.Group {
-		errs = append(errs, s.v.ep.Leave(g))
+	if was := s.member; was.group != c.member.group || was.device != c.member.device {
+		errs = append(errs, s.leave(was))
+		s.member = c.member
+		s.tellMembership()
 	}
-	s.joined = c.new.Group
 	c.deleteStatics()
 	for _, a := range missing(c.old.Peers, c.new.Peers) {
 		s.peers.SetReplicate(a, false)

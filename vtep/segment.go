@@ -59,7 +59,7 @@ type Segment struct {
 	heard   atomic.Int32 // of what workers heard for the services, likewise
 
 	cfg     SegmentConfig // changed under v.mu, as what follows
-	joined  netip.Addr
+	member  membership
 	unwatch func() // ends what the DHCP servers tell the neighbours; nil: they do not
 	closed  bool   // removed
 }
@@ -69,13 +69,8 @@ func newSegment(v *VTEP, cfg SegmentConfig) (*Segment, error) {
 	table.Total = v.macs
 	s := &Segment{v: v, vni: cfg.VNI, cfg: cfg, table: fdb.New(table), peers: fdb.NewPeers[*remote](maxLearnedPeers), drops: make(dropTable, v.cfg.Workers+1)}
 	vw := &view{learn: !cfg.NoLearning, mtu: cfg.MTU}
-	if cfg.Group.IsValid() {
-		if err := v.ep.Join(cfg.Group); err != nil {
-			return nil, fmt.Errorf("segment %v: %w", cfg.VNI, err)
-		}
-		s.joined = cfg.Group
-		vw.group = underlay.NewRemote(cfg.Group, v.cfg.Port)
-	}
+	s.member = s.enter(cfg.Group, cfg.Device)
+	vw.group = s.member.remote
 	s.view.Store(vw)
 	c := change{s: s, new: cfg, view: *vw}
 	if err := c.startServices(); err != nil {
@@ -104,10 +99,8 @@ func (s *Segment) close() error {
 			errs = append(errs, s.detach(p))
 		}
 	}
-	if s.joined.IsValid() {
-		errs = append(errs, s.v.ep.Leave(s.joined))
-		s.joined = netip.Addr{}
-	}
+	errs = append(errs, s.leave(s.member))
+	s.member = membership{}
 	s.watchLeases(nil)
 	errs = append(errs, s.endServices(s.view.Load().service, nil))
 	s.v.settle()
@@ -431,6 +424,7 @@ func (s *Segment) maintain(ctx context.Context) {
 	if vw := s.view.Load(); vw.neighbours != nil {
 		vw.neighbours.age(now, vw.ageing)
 	}
+	s.rejoin(now)
 	s.agePeers(now)
 	s.tellFrozen(s.table.Damp(now))
 	s.lostOffloads()

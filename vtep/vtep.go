@@ -237,7 +237,8 @@ func (v *VTEP) settle() {
 }
 
 // AddSegment makes a segment, without ports. The error wraps ErrExists,
-// ErrInvalid, ErrClosed, or says which group could not be joined.
+// ErrInvalid, or ErrClosed. A group that cannot be joined is none: it is tried
+// again, and GroupError says why.
 func (v *VTEP) AddSegment(cfg SegmentConfig) (*Segment, error) {
 	cfg, err := cfg.check(v.cfg, v.mtu)
 	if err != nil {
@@ -259,6 +260,7 @@ func (v *VTEP) AddSegment(cfg SegmentConfig) (*Segment, error) {
 	all := maps.Clone(old)
 	all[cfg.VNI] = s
 	v.segments.Store(&all)
+	s.tellMembership()
 	s.advertise()
 	s.warnOfMTU()
 	return s, nil

@@ -122,8 +122,8 @@ func TestEveryListIsATableAndAnArrayWithAllItsKeys(t *testing.T) {
 	h.write(empty)
 	h.run()
 	keys := map[string]string{
-		"segments": "vni name mtu group peers ports learning ageing_s macs dhcp dhcp6 ra",
-		"ports":    "vni name kind state queues offload rx_packets rx_bytes rx_dropped tx_packets tx_bytes tx_dropped max_leases dhcp_rate dhcp_check_mac",
+		"segments": "vni name mtu group device group_error peers ports learning ageing_s macs dhcp dhcp6 ra",
+		"ports":    "vni name kind state queues offload rx_packets rx_bytes rx_dropped tx_packets tx_bytes tx_dropped max_leases dhcp_rate dhcp_check_mac storm",
 		"fdb":      "vni mac ifname dst state age_s",
 		"peers":    "vni dst origin rx_packets rx_bytes tx_packets tx_bytes",
 		"leases":   "vni ip mac client_id hostname state expires port vtep iaid length",
@@ -159,7 +159,7 @@ func TestEveryListIsATableAndAnArrayWithAllItsKeys(t *testing.T) {
 		for _, row := range all {
 			for _, k := range strings.Fields(want) {
 				v, there := row[k]
-				if !there || v == nil && !slices.Contains([]string{"group", "dhcp", "dhcp6", "ifname", "dst", "expires", "port", "vtep", "iaid", "length"}, k) {
+				if !there || v == nil && !slices.Contains([]string{"group", "group_error", "dhcp", "dhcp6", "ifname", "dst", "expires", "port", "vtep", "iaid", "length"}, k) {
 					t.Errorf("show %s -j: %s is %v in %v", what, k, v, row)
 				}
 			}
@@ -178,7 +178,7 @@ func TestEveryListIsATableAndAnArrayWithAllItsKeys(t *testing.T) {
 	}
 	segments := h.show("segments")
 	if diff := cmp.Diff(map[string]any{
-		"vni": 200., "name": "vni200", "mtu": 1450., "group": nil, "peers": []any{}, "ports": []any{}, "learning": true,
+		"vni": 200., "name": "vni200", "mtu": 1450., "group": nil, "device": "", "group_error": nil, "peers": []any{}, "ports": []any{}, "learning": true,
 		"ageing_s": 300., "macs": 0., "dhcp": nil, "dhcp6": nil, "ra": false,
 	}, segments[1]); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)

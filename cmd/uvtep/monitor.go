@@ -25,6 +25,8 @@ kind:
   mac_frozen (it moves too often and is held where it was), mac_released: mac, and
     port or dst
   address_claimed (a station says to have what is another's): ip, mac, port, dst
+  group_failed (a multicast group cannot be joined, and is tried again): group,
+    detail; group_joined (at last): group
   reloaded: changes; reload_failed: detail
   missed: how many events this reader was too slow for
 Later versions add kinds and keys.`,

@@ -34,6 +34,9 @@ func (s *source) segment(p path, raw *rawSegment, u *Underlay) Segment {
 		s.group(p.key("group"), a, u)
 		seg.Group = a
 	}
+	if seg.Device, _ = s.ifname(p.key("device"), raw.Device); seg.Device != "" && !s.has(p.key("group")) {
+		s.fault(p.key("device"), "is the interface of a multicast group, and the segment has none: group is needed too")
+	}
 	for i := range raw.Ports {
 		at := p.key("ports").index(i)
 		port := s.port(at, &raw.Ports[i])

@@ -100,6 +100,7 @@ type Segment struct {
 	MTU      int // bytes; 0 = the underlay's less the overhead
 	Peers    []netip.Addr
 	Group    netip.Addr // the zero Addr if there is none
+	Device   string     // of the group; "" = the underlay's
 	Learning bool
 	Ageing   time.Duration // whole seconds
 	MaxMACs  int

@@ -64,7 +64,7 @@ func compare(a, b *Segment) SegmentChange {
 		Name:     a.Name != b.Name,
 		MTU:      a.MTU != b.MTU,
 		Peers:    !sameSet(a.Peers, b.Peers),
-		Group:    a.Group != b.Group,
+		Group:    a.Group != b.Group || a.Device != b.Device,
 		Suppress: !sameSet(a.Suppress, b.Suppress),
 		FDB:      !reflect.DeepEqual(a.FDB, b.FDB),
 		Ports:    !reflect.DeepEqual(a.Ports, b.Ports),

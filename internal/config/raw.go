@@ -65,6 +65,7 @@ type rawSegment struct {
 	MTU      int64        `yaml:"mtu" jsonschema:"minimum=68,maximum=65535" jsonschema_description:"MTU of its ports, bytes. Default: the underlay's less the overhead."`
 	Peers    []addrText   `yaml:"peers" jsonschema_description:"Remote VTEPs that broadcast, unknown unicast and multicast are replicated to (head-end replication)."`
 	Group    addrText     `yaml:"group" jsonschema_description:"Multicast group for the same purpose. Its senders are not known beforehand, so it needs accept: any."`
+	Device   ifnameText   `yaml:"device" jsonschema_description:"Interface that the group is joined and sent on. Default: underlay.device or, without it, the one that has underlay.local."`
 	Learning *bool        `yaml:"learning" jsonschema_description:"Learn which MAC is behind which port or VTEP. Default true."`
 	Ageing   durationText `yaml:"ageing" jsonschema_description:"How long a learned MAC outlives its last frame, in whole seconds. Default 300s."`
 	MaxMACs  int64        `yaml:"max_macs" jsonschema:"minimum=1,maximum=16777216" jsonschema_description:"Limit of learned MACs (default 8192). When full, known ones stay and new ones are forwarded but not learned, unless their port or VTEP has less than its share."`

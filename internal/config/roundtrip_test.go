@@ -97,6 +97,7 @@ func (g generator) segment(i int, addr func(int) string, any, v6 bool) string {
 		if v6 {
 			group = `group: "ff05::1"`
 		}
+		group += g.one("", ", device: eth1")
 	}
 	ports := 1 + g.IntN(3)
 	var list []string

@@ -78,6 +78,7 @@ func rawSegmentOf(s *Segment) rawSegment {
 		Name:     nameText(unless(s.Name, fmt.Sprintf("vni%d", s.VNI))),
 		MTU:      int64(s.MTU),
 		Group:    addrText(validString(s.Group)),
+		Device:   ifnameText(s.Device),
 		Learning: falseOnly(s.Learning),
 		MaxMACs:  unless(int64(s.MaxMACs), DefaultMaxMACs),
 		Ageing:   durationUnless(s.Ageing, DefaultAgeing),

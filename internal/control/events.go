@@ -29,6 +29,7 @@ type Event struct {
 	Port     string      `json:"port,omitempty"`
 	VTEP     *netip.Addr `json:"vtep,omitempty" doc:"remote VTEP that a client is behind"`
 	Dst      *netip.Addr `json:"dst,omitempty" doc:"remote VTEP that the event is about"`
+	Group    *netip.Addr `json:"group,omitempty" doc:"multicast group"`
 	Detail   string      `json:"detail,omitempty"`
 	Changes  []string    `json:"changes,omitempty" doc:"of a reload, one line each"`
 	Missed   uint64      `json:"missed,omitempty" doc:"events that the reader was too slow for"`

@@ -20,6 +20,7 @@ type Segment struct {
 	Name       string        `json:"name"`
 	MTU        int           `json:"mtu" doc:"MTU of its ports, bytes"`
 	Group      *netip.Addr   `json:"group" doc:"multicast group; null: none"`
+	Device     string        `json:"device" doc:"interface of the group; empty: the underlay's"`
 	Peers      []netip.Addr  `json:"peers" nullable:"false" doc:"remote VTEPs that are replicated to"`
 	Ports      []string      `json:"ports" nullable:"false" doc:"names of its ports"`
 	Learning   bool          `json:"learning" doc:"whether source addresses are learned"`
@@ -31,6 +32,7 @@ type Segment struct {
 	Neighbours int           `json:"neighbours" doc:"stations whose addresses are known for that"`
 	Answered   uint64        `json:"suppress_answered" doc:"requests that were answered"`
 	Flooded    uint64        `json:"suppress_flooded" doc:"requests that were not"`
+	GroupError *string       `json:"group_error" doc:"why the group has not been joined, which is tried again; null: it has, or there is none"`
 	RA         bool          `json:"ra" doc:"whether router advertisements are sent"`
 
 	UnderlayMTU int      `json:"mtu_underlay" doc:"the longest packet of a guest that the underlay's interface carries now, bytes; 0: not known"`

@@ -43,11 +43,15 @@ func (d *server) Segments(vni encap.VNI) ([]control.Segment, error) {
 	return each(d, vni, func(s *vtep.Segment) []control.Segment {
 		c := s.Config()
 		out := control.Segment{
-			VNI: c.VNI, Name: c.Name, MTU: c.MTU, Peers: []netip.Addr{}, Ports: []string{},
+			VNI: c.VNI, Name: c.Name, MTU: c.MTU, Device: c.Device, Peers: []netip.Addr{}, Ports: []string{},
 			Learning: !c.NoLearning, Ageing: int64(max(c.Ageing, 0) / time.Second), MACs: s.MACs(),
 		}
 		if c.Group.IsValid() {
 			out.Group = &c.Group
+			if err := s.GroupError(); err != nil {
+				why := err.Error()
+				out.GroupError = &why
+			}
 		}
 		for _, p := range s.Peers() {
 			if p.Replicate {

@@ -56,7 +56,10 @@ func (d *server) tellVTEP(e vtep.Event) {
 	if !d.events.Heard() {
 		return
 	}
-	out := control.Event{Time: time.Now(), Kind: e.Kind.String(), VNI: e.VNI, Port: e.Port}
+	out := control.Event{Time: time.Now(), Kind: e.Kind.String(), VNI: e.VNI, Port: e.Port, Detail: e.Detail}
+	if e.Group.IsValid() {
+		out.Group = &e.Group
+	}
 	if e.Peer.IsValid() {
 		out.Dst = &e.Peer
 	}

@@ -180,6 +180,9 @@ func TestAReloadThatFailsAtAnyStepChangesNothing(t *testing.T) {
 	for n := 1; ; n++ {
 		broken, steps, told := errors.New("it is broken"), 0, ""
 		w.fail(func(what string) error {
+			if strings.HasPrefix(what, "join ") { // a group is tried again, and nothing fails for it
+				return nil
+			}
 			if steps++; steps == n {
 				told = what
 				return broken
@@ -207,7 +210,7 @@ func TestAReloadThatFailsAtAnyStepChangesNothing(t *testing.T) {
 		}
 	}
 	// Every kind of step must have been among them.
-	for _, step := range []string{"open tap1", "open tap3", "open tap5", "open tap8", "join 239.1.1.3", "join 239.1.1.4", "set the MTU of tap2", "set the MTU of tap4"} {
+	for _, step := range []string{"open tap1", "open tap3", "open tap5", "open tap8", "set the MTU of tap2", "set the MTU of tap4"} {
 		if !slices.Contains(failed, step) {
 			t.Errorf("%q did not fail; those that did: %q", step, failed)
 		}
@@ -396,9 +399,9 @@ func TestWhatIsListedAndWasTakenAwayIsBackAfterAReload(t *testing.T) {
 	}
 	// A reload that fails brings nothing back.
 	gone := d.state(t)
-	w.write(before + "  - {vni: 500, group: 239.1.1.4}\n")
+	w.write(before + "  - {vni: 500, ports: [{tap: tap9}]}\n")
 	w.fail(func(what string) error {
-		if what == "join 239.1.1.4" {
+		if what == "open tap9" {
 			return errors.New("it is broken")
 		}
 		return nil

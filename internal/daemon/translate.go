@@ -48,7 +48,7 @@ func vtepConfig(c *config.Config) vtep.Config {
 // not say.
 func segmentConfig(s config.Segment, defaultMTU int) vtep.SegmentConfig {
 	out := vtep.SegmentConfig{
-		VNI: encap.VNI(s.VNI), Name: s.Name, MTU: s.MTU, Peers: s.Peers, Group: s.Group,
+		VNI: encap.VNI(s.VNI), Name: s.Name, MTU: s.MTU, Peers: s.Peers, Group: s.Group, Device: s.Device,
 		NoLearning: !s.Learning, Ageing: s.Ageing, MaxMACs: s.MaxMACs,
 		MACMoves: cmp.Or(s.Moves.N, -1), MACMovesWithin: s.Moves.Within,
 	}

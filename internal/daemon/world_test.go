@@ -132,23 +132,23 @@ type endpoint struct {
 	w *world
 }
 
-func (e *endpoint) Join(g netip.Addr) error {
+func (e *endpoint) Join(g netip.Addr, device string) (*underlay.Remote, error) {
 	if err := e.w.take("join " + g.String()); err != nil {
-		return err
+		return nil, err
 	}
 	e.w.mu.Lock()
 	defer e.w.mu.Unlock()
 	e.w.groups[g]++
-	return e.Endpoint.Join(g)
+	return e.Endpoint.Join(g, device)
 }
 
-func (e *endpoint) Leave(g netip.Addr) error {
+func (e *endpoint) Leave(g netip.Addr, device string) error {
 	e.w.mu.Lock()
 	defer e.w.mu.Unlock()
 	if e.w.groups[g]--; e.w.groups[g] == 0 {
 		delete(e.w.groups, g)
 	}
-	return e.Endpoint.Leave(g)
+	return e.Endpoint.Leave(g, device)
 }
 
 // options are those of a daemon of this world.

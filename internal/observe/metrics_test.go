@@ -27,7 +27,7 @@ func (sample) Segments(encap.VNI) ([]control.Segment, error) {
 	return []control.Segment{
 		{VNI: 100, Name: "blue", MTU: 1450, Peers: []netip.Addr{netip.MustParseAddr("10.9.0.2")}, Ports: []string{"tap100"},
 			Learning: true, Ageing: 300, MACs: 3, DHCP: ptr(netip.MustParsePrefix("192.168.100.0/24")), DHCP6: ptr(netip.MustParsePrefix("2001:db8:100::/64")), RA: true, UnderlayMTU: 1450},
-		{VNI: 16777215, Name: "red", MTU: 1430, Group: ptr(netip.MustParseAddr("239.1.1.100")),
+		{VNI: 16777215, Name: "red", MTU: 1430, Group: ptr(netip.MustParseAddr("239.1.1.100")), GroupError: ptr("no such interface"),
 			Ports: []string{"a", "b", "c", "d", "e"}},
 	}, nil
 }

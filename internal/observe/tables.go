@@ -29,7 +29,11 @@ func Segments(w io.Writer, all []control.Segment) error {
 		for i, p := range s.Peers {
 			peers[i] = p.String()
 		}
-		t.row(s.VNI, s.Name, s.MTU, list(s.Ports), list(peers), orNone(s.Group), s.MACs, onOff(s.Learning),
+		group := orNone(s.Group)
+		if s.GroupError != nil {
+			group = fmt.Sprint(group, " (not joined)")
+		}
+		t.row(s.VNI, s.Name, s.MTU, list(s.Ports), list(peers), group, s.MACs, onOff(s.Learning),
 			ageing(s.Ageing), orNone(s.DHCP), orNone(s.DHCP6))
 	}
 	return t.write(w)

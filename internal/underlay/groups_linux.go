@@ -1,6 +1,7 @@
 package underlay
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -16,17 +17,24 @@ import (
 // group's packets; and a kernel limit on groups counts by socket.
 type groups struct {
 	mu     sync.Mutex
-	joined map[netip.Addr]*membership
+	joined map[place]*membership
 	next   int // the queue that the next group goes to
 }
 
-type membership struct {
-	fd    int
-	queue *queue
-	times int
+// place is a group on an interface.
+type place struct {
+	group  netip.Addr
+	device string
 }
 
-func (g *groups) init() { g.joined = map[netip.Addr]*membership{} }
+type membership struct {
+	fd     int
+	queue  *queue
+	times  int
+	remote *Remote
+}
+
+func (g *groups) init() { g.joined = map[place]*membership{} }
 
 // close leaves all groups. No worker reads any more.
 func (g *groups) close() {
@@ -39,77 +47,82 @@ func (g *groups) close() {
 }
 
 // Join implements Endpoint.
-func (e *endpoint) Join(group netip.Addr) error {
-	group = group.Unmap().WithZone("")
+func (e *endpoint) Join(group netip.Addr, device string) (*Remote, error) {
+	group, device = group.Unmap().WithZone(""), cmp.Or(device, e.device)
 	if !group.IsMulticast() {
-		return fmt.Errorf("underlay: join %s: %w; use one of 224.0.0.0/4 or ff00::/8", group, ErrNotMulticast)
+		return nil, fmt.Errorf("underlay: join %s: %w; use one of 224.0.0.0/4 or ff00::/8", group, ErrNotMulticast)
 	}
 	if group.Is4() != e.cfg.Local.Is4() {
-		return fmt.Errorf("underlay: join %s: the group and underlay.local (%s) must both be IPv4 or both IPv6", group, e.cfg.Local)
+		return nil, fmt.Errorf("underlay: join %s: the group and underlay.local (%s) must both be IPv4 or both IPv6", group, e.cfg.Local)
 	}
-	if e.device == "" {
-		return fmt.Errorf("underlay: join %s: %w has %s; set underlay.device", group, ErrNoDevice, e.cfg.Local)
+	if device == "" {
+		return nil, fmt.Errorf("underlay: join %s: %w has %s; set underlay.device", group, ErrNoDevice, e.cfg.Local)
 	}
 	g := &e.groups
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if m := g.joined[group]; m != nil {
+	at := place{group, device}
+	if m := g.joined[at]; m != nil {
 		m.times++
-		return nil
+		return m.remote, nil
 	}
-	fd := -1
+	fd, index := -1, 0
 	err := e.inside(func() (err error) {
-		fd, err = e.openGroup(group)
+		fd, index, err = e.openGroup(at)
 		return err
 	})
 	if err != nil {
-		return fmt.Errorf("underlay: join %s on %s: %w", group, e.device, err)
+		return nil, fmt.Errorf("underlay: join %s on %s: %w", group, device, err)
 	}
 	q := e.queues[g.next%len(e.queues)]
 	if err := q.add(fd); err != nil {
 		unix.Close(fd)
-		return fmt.Errorf("underlay: join %s: %w", group, err)
+		return nil, fmt.Errorf("underlay: join %s: %w", group, err)
 	}
 	g.next++
-	g.joined[group] = &membership{fd: fd, queue: q, times: 1}
-	return nil
+	remote := NewRemote(group, e.cfg.Port)
+	if device != e.device { // by which the sockets send to groups by themselves
+		remote.out = int32(index)
+	}
+	g.joined[at] = &membership{fd: fd, queue: q, times: 1, remote: remote}
+	return remote, nil
 }
 
 // Leave implements Endpoint.
-func (e *endpoint) Leave(group netip.Addr) error {
-	group = group.Unmap().WithZone("")
+func (e *endpoint) Leave(group netip.Addr, device string) error {
+	at := place{group.Unmap().WithZone(""), cmp.Or(device, e.device)}
 	g := &e.groups
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	m := g.joined[group]
+	m := g.joined[at]
 	if m == nil {
 		return nil
 	}
 	if m.times--; m.times == 0 {
 		m.queue.remove(m.fd) // the kernel leaves the group with its last socket
-		delete(g.joined, group)
+		delete(g.joined, at)
 	}
 	return nil
 }
 
-// openGroup opens a socket that receives the packets of a group.
-func (e *endpoint) openGroup(group netip.Addr) (int, error) {
-	fd, err := e.socket()
+// openGroup opens a socket that receives the packets of a group on an interface,
+// and tells that interface's number.
+func (e *endpoint) openGroup(at place) (fd, index int, err error) {
+	if fd, err = e.socket(); err != nil {
+		return -1, 0, err
+	}
+	if index, err = deviceIndex(fd, at.device); err == nil {
+		err = e.setUpGroup(fd, at, index)
+	}
 	if err != nil {
-		return -1, err
-	}
-	if err := e.setUpGroup(fd, group); err != nil {
 		unix.Close(fd)
-		return -1, err
+		return -1, 0, err
 	}
-	return fd, nil
+	return fd, index, nil
 }
 
-func (e *endpoint) setUpGroup(fd int, group netip.Addr) error {
-	index, err := e.deviceIndex(fd)
-	if err != nil {
-		return err
-	}
+func (e *endpoint) setUpGroup(fd int, at place, index int) error {
+	group := at.group
 	// Another VTEP of this host may be in the group as well: each gets a copy.
 	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
 		return fmt.Errorf("share the port: %w", err)
@@ -123,6 +136,11 @@ func (e *endpoint) setUpGroup(fd int, group netip.Addr) error {
 	if group.Is6() {
 		only = option{unix.IPPROTO_IPV6, unix.IPV6_MULTICAST_ALL, 0}
 		sa.(*unix.SockaddrInet6).ZoneId = uint32(index)
+		// IPv6 asks for the group alone: without this, one that is joined on two
+		// interfaces would come twice. Before Linux 5.7 it took CAP_NET_RAW.
+		if err := unix.BindToDevice(fd, at.device); err != nil && !errors.Is(err, unix.EPERM) {
+			return fmt.Errorf("keep to %s: %w", at.device, err)
+		}
 	}
 	if err := setOptions(fd, []option{only}); err != nil {
 		return err

@@ -73,13 +73,13 @@ func TestAnInterfaceThatIsNotThereIsNamed(t *testing.T) {
 	e := mustOpen(t, w.openA, config(netip.MustParseAddr("127.9.9.9")))
 	_, err = e.MTU()
 	wantErr(t, err, underlay.ErrNoDevice, "underlay.device")
-	wantErr(t, e.Join(w.group), underlay.ErrNoDevice, "underlay.device")
+	wantErr(t, join(e, w.group), underlay.ErrNoDevice, "underlay.device")
 
 	e = mustOpen(t, w.openA, config(w.a))
 	a.Exec("ip", "link", "del", "eth0")
 	_, err = e.MTU()
 	wantErr(t, err, underlay.ErrNoDevice, "eth0")
-	wantErr(t, e.Join(w.group), underlay.ErrNoDevice, "eth0")
+	wantErr(t, join(e, w.group), underlay.ErrNoDevice, "eth0")
 }
 
 func TestALackOfRightsIsTold(t *testing.T) {
@@ -101,7 +101,7 @@ func TestALackOfRightsIsTold(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := e.Join(w.group); err != nil {
+		if err := join(e, w.group); err != nil {
 			t.Error(err)
 		}
 		e.Close()
@@ -227,7 +227,7 @@ func TestTheQueueIsReadableWhenSomethingArrived(t *testing.T) {
 	for _, hosts := range []world{hosts4, hosts6} {
 		w, _, _ := kernelWorld(t, hosts)
 		a, b := mustOpen(t, w.openA, config(w.a)), mustOpen(t, w.openB, config(w.b))
-		if err := b.Join(w.group); err != nil {
+		if err := join(b, w.group); err != nil {
 			t.Fatal(err)
 		}
 		q := b.Queues()[0]
@@ -346,7 +346,7 @@ func TestNoDescriptorIsLeftOpen(t *testing.T) {
 			t.Fatal(err)
 		}
 		for range 2 {
-			if err := e.Join(w.group); err != nil {
+			if err := join(e, w.group); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -54,8 +54,9 @@ const (
 // dataAt is where the data of a control message starts.
 var dataAt = unix.CmsgLen(0)
 
-// control is room for three small control messages, aligned as they have to be.
-type control [9]uint64
+// control is room for three small control messages and the choice of an interface,
+// aligned as they have to be.
+type control [14]uint64
 
 func (c *control) bytes() []byte {
 	return unsafe.Slice((*byte)(unsafe.Pointer(c)), unsafe.Sizeof(*c))

@@ -123,7 +123,7 @@ func (e *endpoint) sendOptions(fd int, df bool) error {
 	if e.device == "" {
 		return nil
 	}
-	index, err := e.deviceIndex(fd)
+	index, err := deviceIndex(fd, e.device)
 	if err != nil {
 		return err
 	}
@@ -138,14 +138,14 @@ func (e *endpoint) sendOptions(fd int, df bool) error {
 	return nil
 }
 
-// deviceIndex is the number of the endpoint's interface now.
-func (e *endpoint) deviceIndex(fd int) (int, error) {
-	ifr, err := unix.NewIfreq(e.device)
+// deviceIndex is the number of an interface now, in the namespace of a socket.
+func deviceIndex(fd int, device string) (int, error) {
+	ifr, err := unix.NewIfreq(device)
 	if err != nil {
-		return 0, fmt.Errorf("%s: %w", e.device, err)
+		return 0, fmt.Errorf("%s: %w", device, err)
 	}
 	if err := unix.IoctlIfreq(fd, unix.SIOCGIFINDEX, ifr); err != nil {
-		return 0, fmt.Errorf("%w: %s", ErrNoDevice, e.device)
+		return 0, fmt.Errorf("%w: %s", ErrNoDevice, device)
 	}
 	return int(ifr.Uint32()), nil
 }

@@ -75,13 +75,15 @@ type Endpoint interface {
 	// sender's is such an endpoint too and has the same range of source ports.
 	// Those of a multicast group all arrive at one queue.
 	Queues() []Queue
-	// Join subscribes to a multicast group; Leave undoes one Join. Its packets
-	// arrive at the queues like all others. A group joined twice is left when
-	// it was left twice; leaving one that was not joined does nothing. What this
-	// host sends to a group does not come back to it. The errors are
-	// ErrNotMulticast, ErrNoDevice, or the system's.
-	Join(group netip.Addr) error
-	Leave(group netip.Addr) error
+	// Join subscribes to a multicast group on an interface, "" being
+	// Config.Device, or else the one that has Local, and returns where to send to
+	// it by that interface; Leave undoes one Join. Its packets arrive at the
+	// queues like all others. A group joined twice is left when it was left twice;
+	// leaving one that was not joined does nothing. What this host sends to a
+	// group does not come back to it. The errors are ErrNotMulticast, ErrNoDevice,
+	// or the system's.
+	Join(group netip.Addr, device string) (*Remote, error)
+	Leave(group netip.Addr, device string) error
 	// MTU is the MTU of the interface Config.Device, or else of the one that
 	// has Local, bytes; the error is ErrNoDevice where there is none (any more).
 	MTU() (int, error)
@@ -154,6 +156,7 @@ type Remote struct {
 	port uint16
 	len  uint32   // bytes of raw in use
 	raw  [28]byte // struct sockaddr_in or sockaddr_in6
+	out  int32    // number of the interface that it is sent by; 0 = the system's choice
 }
 
 // Errors that Open returns, to be told apart by errors.Is. The text around them

@@ -167,11 +167,11 @@ func TestAGroupReachesItsMembersOnceAndNotTheSender(t *testing.T) {
 		cfg.Queues = 2
 		a, b := mustOpen(t, w.openA, config(w.a)), mustOpen(t, w.openB, cfg)
 		other := w.group.Next()
-		for _, join := range []struct {
+		for _, at := range []struct {
 			e underlay.Endpoint
 			g netip.Addr
 		}{{a, w.group}, {b, w.group}, {b, w.group}, {b, other}} {
-			if err := join.e.Join(join.g); err != nil {
+			if err := join(at.e, at.g); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -205,7 +205,7 @@ func TestAGroupReachesItsMembersOnceAndNotTheSender(t *testing.T) {
 		}
 		leave := func(g netip.Addr) {
 			t.Helper()
-			if err := b.Leave(g); err != nil {
+			if err := b.Leave(g, ""); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -217,7 +217,7 @@ func TestAGroupReachesItsMembersOnceAndNotTheSender(t *testing.T) {
 		leave(w.group) // not joined
 		leave(other)
 		round(3)
-		if err := b.Join(w.group); err != nil {
+		if err := join(b, w.group); err != nil {
 			t.Fatal(err)
 		}
 		round(0, 3)
@@ -227,12 +227,12 @@ func TestAGroupReachesItsMembersOnceAndNotTheSender(t *testing.T) {
 func TestWhatIsNoGroupCannotBeJoined(t *testing.T) {
 	eachWorld(t, func(t *testing.T, w world) {
 		a := mustOpen(t, w.openA, config(w.a))
-		wantErr(t, a.Join(w.b), underlay.ErrNotMulticast, w.b.String())
+		wantErr(t, join(a, w.b), underlay.ErrNotMulticast, w.b.String())
 		wrong := netip.MustParseAddr("ff05::1")
 		if w.a.Is6() {
 			wrong = netip.MustParseAddr("239.0.0.1")
 		}
-		if a.Join(wrong) == nil {
+		if join(a, wrong) == nil {
 			t.Error("a group of the other family was joined")
 		}
 	})

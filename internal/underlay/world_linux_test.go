@@ -230,6 +230,12 @@ func mustWrite(t *testing.T, e underlay.Endpoint, ps []underlay.Packet) {
 	}
 }
 
+// join joins a group on the underlay's own interface.
+func join(e underlay.Endpoint, g netip.Addr) error {
+	_, err := e.Join(g, "")
+	return err
+}
+
 func wantErr(t *testing.T, err, want error, says string) {
 	t.Helper()
 	switch {

@@ -229,12 +229,28 @@ func (w *writer) control(i int) {
 			n = c.putInt(n, unix.IPPROTO_IP, unix.IP_TTL, int32(p.TTL))
 		}
 	}
+	if out := p.Dst.out; out != 0 {
+		n = w.by(c, n, out)
+	}
 	if m.count > 1 {
 		n = c.putUint16(n, unix.IPPROTO_UDP, udpSegment, uint16(m.segment))
 	}
 	h := &w.msgs[i].hdr
 	h.Control = (*byte)(unsafe.Pointer(c))
 	h.SetControllen(n)
+}
+
+// by writes the control message that says which interface to send by, and returns
+// where the next one goes. An IPv4 source address has to be said along with it.
+func (w *writer) by(c *control, at int, device int32) int {
+	if w.v6 {
+		info := (*unix.Inet6Pktinfo)(unsafe.Pointer(c.put(at, unix.IPPROTO_IPV6, unix.IPV6_PKTINFO, unix.SizeofInet6Pktinfo)))
+		*info = unix.Inet6Pktinfo{Ifindex: uint32(device)}
+		return at + unix.CmsgSpace(unix.SizeofInet6Pktinfo)
+	}
+	info := (*unix.Inet4Pktinfo)(unsafe.Pointer(c.put(at, unix.IPPROTO_IP, unix.IP_PKTINFO, unix.SizeofInet4Pktinfo)))
+	*info = unix.Inet4Pktinfo{Ifindex: device, Spec_dst: w.end.cfg.Local.As4()}
+	return at + unix.CmsgSpace(unix.SizeofInet4Pktinfo)
 }
 
 // flush sends all messages by one socket, and tells the packets what became of

@@ -33,8 +33,8 @@ type Endpoint struct {
 	ends   []underlay.Queue
 
 	// Guarded by net.mu.
-	groups   map[netip.Addr]*membership
-	next     int // the queue that the next group goes to
+	groups   map[netip.Addr]*membership // whatever the interface: there is one network
+	next     int                        // the queue that the next group goes to
 	offload  underlay.Offload
 	capacity int
 	full     bool
@@ -42,8 +42,9 @@ type Endpoint struct {
 }
 
 type membership struct {
-	queue *Queue
-	times int
+	queue   *Queue
+	times   int
+	devices []string
 }
 
 func newEndpoint(n *Network, cfg underlay.Config) *Endpoint {
@@ -67,13 +68,13 @@ func newEndpoint(n *Network, cfg underlay.Config) *Endpoint {
 func (e *Endpoint) Queues() []underlay.Queue { return e.ends }
 
 // Join implements underlay.Endpoint.
-func (e *Endpoint) Join(group netip.Addr) error {
+func (e *Endpoint) Join(group netip.Addr, device string) (*underlay.Remote, error) {
 	group = group.Unmap().WithZone("")
 	if !group.IsMulticast() {
-		return fmt.Errorf("underlay: join %s: %w", group, underlay.ErrNotMulticast)
+		return nil, fmt.Errorf("underlay: join %s: %w", group, underlay.ErrNotMulticast)
 	}
 	if group.Is4() != e.cfg.Local.Is4() {
-		return fmt.Errorf("underlay: join %s: the group and underlay.local (%s) must both be IPv4 or both IPv6", group, e.cfg.Local)
+		return nil, fmt.Errorf("underlay: join %s: the group and underlay.local (%s) must both be IPv4 or both IPv6", group, e.cfg.Local)
 	}
 	e.net.mu.Lock()
 	defer e.net.mu.Unlock()
@@ -84,15 +85,19 @@ func (e *Endpoint) Join(group netip.Addr) error {
 		e.groups[group] = m
 	}
 	m.times++
-	return nil
+	m.devices = append(m.devices, device)
+	return underlay.NewRemote(group, e.cfg.Port), nil
 }
 
 // Leave implements underlay.Endpoint.
-func (e *Endpoint) Leave(group netip.Addr) error {
+func (e *Endpoint) Leave(group netip.Addr, device string) error {
 	group = group.Unmap().WithZone("")
 	e.net.mu.Lock()
 	defer e.net.mu.Unlock()
 	if m := e.groups[group]; m != nil {
+		if i := slices.Index(m.devices, device); i >= 0 {
+			m.devices = slices.Delete(m.devices, i, i+1)
+		}
 		if m.times--; m.times == 0 {
 			delete(e.groups, group)
 		}
@@ -152,6 +157,16 @@ func (e *Endpoint) Groups() []netip.Addr {
 	}
 	slices.SortFunc(gs, netip.Addr.Compare)
 	return gs
+}
+
+// Devices are the interfaces that a group is joined on now, once for each time.
+func (e *Endpoint) Devices(group netip.Addr) []string {
+	e.net.mu.Lock()
+	defer e.net.mu.Unlock()
+	if m := e.groups[group]; m != nil {
+		return slices.Clone(m.devices)
+	}
+	return nil
 }
 
 // Stats are the counters so far.
