@@ -110,7 +110,7 @@ func (a *advertiser) arm(now time.Time) {
 		}
 	}
 	if a.timer == nil {
-		a.timer = time.AfterFunc(when.Sub(now), a.tick)
+		a.timer = a.s.v.after(when.Sub(now), a.tick)
 		return
 	}
 	a.timer.Reset(when.Sub(now))

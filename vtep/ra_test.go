@@ -118,6 +118,8 @@ func newAdvertising(t *testing.T, cfg RAConfig) *advertising {
 	a.now.Store(int64(time.Hour))
 	a.rig = newRig(t, Config{Clock: func() time.Time { return time.Unix(0, a.now.Load()) }})
 	a.v.serving.Store(true)
+	// after has things happen; nothing does by itself.
+	a.v.after = func(d time.Duration, _ func()) *time.Timer { return time.AfterFunc(d, func() {}) }
 	a.s = a.segment(SegmentConfig{VNI: 100, MTU: 1450, Peers: []netip.Addr{peer2}, RA: &cfg}, "a", "b")
 	return a
 }

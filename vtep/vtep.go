@@ -29,9 +29,10 @@ type VTEP struct {
 	ep      underlay.Endpoint
 	workers []*worker
 	start   time.Time
-	now     atomic.Uint32 // seconds since start, for ageing
-	unknown dropTable     // drops of packets whose segment is not known
-	macs    *fdb.Total    // learned MACs of all segments
+	after   func(time.Duration, func()) *time.Timer // time.AfterFunc, but for tests with a clock of their own
+	now     atomic.Uint32                           // seconds since start, for ageing
+	unknown dropTable                               // drops of packets whose segment is not known
+	macs    *fdb.Total                              // learned MACs of all segments
 
 	lostOffloads atomic.Uint64
 	running      atomic.Bool
@@ -72,7 +73,7 @@ func New(cfg Config) (*VTEP, error) {
 	if err != nil {
 		return nil, errors.Join(err, ep.Close())
 	}
-	v := &VTEP{cfg: cfg, ep: ep, mtu: mtu - encap.Overhead(cfg.Local), start: cfg.Clock(), unknown: make(dropTable, cfg.Workers), macs: fdb.NewTotal(max(cfg.MaxMACs, 0)), news: newNews(), heard: make(chan heard, heardLen)}
+	v := &VTEP{cfg: cfg, ep: ep, mtu: mtu - encap.Overhead(cfg.Local), start: cfg.Clock(), after: time.AfterFunc, unknown: make(dropTable, cfg.Workers), macs: fdb.NewTotal(max(cfg.MaxMACs, 0)), news: newNews(), heard: make(chan heard, heardLen)}
 	if cfg.Local.Is4() {
 		a := cfg.Local.As4()
 		v.local4 = binary.BigEndian.Uint32(a[:])
