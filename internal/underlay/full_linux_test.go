@@ -11,6 +11,7 @@ import (
 	"unsafe"
 
 	"github.com/uvtep/uvtep/internal/frame"
+	"github.com/uvtep/uvtep/internal/mmsg"
 	"golang.org/x/sys/unix"
 )
 
@@ -25,7 +26,7 @@ type stubborn struct {
 	sent   []uint32 // numbers of the datagrams
 }
 
-func (k *stubborn) send(_ int, msgs []mmsghdr) (int, syscall.Errno) {
+func (k *stubborn) send(_ int, msgs []mmsg.Header) (int, syscall.Errno) {
 	take, errno := k.says(k.calls)
 	k.calls++
 	if errno != 0 {
@@ -33,7 +34,7 @@ func (k *stubborn) send(_ int, msgs []mmsghdr) (int, syscall.Errno) {
 	}
 	take = min(take, len(msgs))
 	for i := range take {
-		h := &msgs[i].hdr
+		h := &msgs[i].Hdr
 		for _, v := range unsafe.Slice(h.Iov, int(h.Iovlen)) {
 			k.sent = append(k.sent, binary.BigEndian.Uint32(unsafe.Slice(v.Base, int(v.Len))))
 		}

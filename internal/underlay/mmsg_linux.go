@@ -2,32 +2,11 @@ package underlay
 
 import (
 	"encoding/binary"
-	"syscall"
 	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
-
-// mmsghdr is struct mmsghdr of recvmmsg(2).
-type mmsghdr struct {
-	hdr unix.Msghdr
-	len uint32 // bytes of the datagram
-}
-
-// recvmmsg and sendmmsg never block, so the scheduler is not told of them.
-
-func recvmmsg(fd int, msgs []mmsghdr) (int, syscall.Errno) {
-	n, _, errno := syscall.RawSyscall6(unix.SYS_RECVMMSG, uintptr(fd),
-		uintptr(unsafe.Pointer(unsafe.SliceData(msgs))), uintptr(len(msgs)), unix.MSG_DONTWAIT, 0, 0)
-	return int(n), errno
-}
-
-func sendmmsg(fd int, msgs []mmsghdr) (int, syscall.Errno) {
-	n, _, errno := syscall.RawSyscall6(unix.SYS_SENDMMSG, uintptr(fd),
-		uintptr(unsafe.Pointer(unsafe.SliceData(msgs))), uintptr(len(msgs)), unix.MSG_DONTWAIT, 0, 0)
-	return int(n), errno
-}
 
 // poll waits until a socket may have room. The kernel says so of one whose buffer
 // is half empty, which a large one seldom is in time: then too there may be room.

@@ -8,6 +8,7 @@ import (
 	"unsafe"
 
 	"github.com/uvtep/uvtep/internal/frame"
+	"github.com/uvtep/uvtep/internal/mmsg"
 	"golang.org/x/sys/unix"
 )
 
@@ -95,7 +96,7 @@ func (q *queue) Read(b *frame.Batch) (int, error) {
 type reader struct {
 	zone     string // of link-local senders
 	window   int    // how many datagrams the next call asks for
-	msgs     [frame.BatchLen]mmsghdr
+	msgs     [frame.BatchLen]mmsg.Header
 	iovecs   [frame.BatchLen]unix.Iovec
 	names    [frame.BatchLen]unix.RawSockaddrInet6 // the longer one
 	controls [frame.BatchLen]control
@@ -114,7 +115,7 @@ func (r *reader) init(zone string) {
 	r.zone = zone
 	r.window = minWindow
 	for i := range r.msgs {
-		h := &r.msgs[i].hdr
+		h := &r.msgs[i].Hdr
 		h.Iov = &r.iovecs[i]
 		h.SetIovlen(1)
 		h.Name = (*byte)(unsafe.Pointer(&r.names[i]))
@@ -133,11 +134,11 @@ func (r *reader) read(fd int, b *frame.Batch) (int, syscall.Errno) {
 			buf := f.Buffer()
 			r.iovecs[i].Base = unsafe.SliceData(buf)
 			r.iovecs[i].SetLen(len(buf))
-			h := &r.msgs[i].hdr
+			h := &r.msgs[i].Hdr
 			h.Namelen = unix.SizeofSockaddrInet6
 			h.SetControllen(len(r.controls[i].bytes()))
 		}
-		got, errno := recvmmsg(fd, r.msgs[:want])
+		got, errno := mmsg.Recv(fd, r.msgs[:want])
 		switch errno {
 		case 0:
 		case unix.EINTR:
@@ -169,13 +170,13 @@ func (r *reader) read(fd int, b *frame.Batch) (int, syscall.Errno) {
 // its length.
 func (r *reader) commit(b *frame.Batch, i int) int {
 	f, m := &b.Frames[b.N], &r.msgs[i]
-	if m.hdr.Flags&unix.MSG_TRUNC == 0 {
-		b.Commit(int(m.len))
+	if m.Hdr.Flags&unix.MSG_TRUNC == 0 {
+		b.Commit(int(m.Len))
 	} else {
 		b.Commit(0)
 		f.Drop(frame.TooBig)
 	}
-	tos, segment := r.controls[i].received(int(m.hdr.Controllen))
+	tos, segment := r.controls[i].received(int(m.Hdr.Controllen))
 	f.Outer.TOS = tos
 	if segment < f.Len() {
 		f.Outer.Segment = uint16(segment)

@@ -6,6 +6,7 @@ import (
 	"unsafe"
 
 	"github.com/uvtep/uvtep/internal/frame"
+	"github.com/uvtep/uvtep/internal/mmsg"
 	"golang.org/x/sys/unix"
 )
 
@@ -33,15 +34,15 @@ type writer struct {
 	n        int // messages that are ready
 	pieces   int // iovecs in use
 	messages [maxMessages]message
-	msgs     [maxMessages]mmsghdr
+	msgs     [maxMessages]mmsg.Header
 	iovecs   [maxIovecs]unix.Iovec
 	controls [maxMessages]control
-	one      [1]mmsghdr // of those that are sent singly
+	one      [1]mmsg.Header // of those that are sent singly
 }
 
 // kernel is what a writer asks of the system: a test plays one that has no room.
 type kernel struct {
-	send func(fd int, msgs []mmsghdr) (int, syscall.Errno)
+	send func(fd int, msgs []mmsg.Header) (int, syscall.Errno)
 	// wait returns when a socket may have room, after a while at most, and how
 	// long that took. It just lets the time pass if fd is -1.
 	wait func(fd int, atMost time.Duration) time.Duration
@@ -60,7 +61,7 @@ type message struct {
 func (w *writer) init(e *endpoint) {
 	w.end, w.sockets, w.withDF, w.ttl, w.v6 = e, e.sources, e.withDF, e.cfg.TTL, e.family == unix.AF_INET6
 	w.starts = make([]int, len(w.sockets)+1)
-	w.kernel = kernel{sendmmsg, poll}
+	w.kernel = kernel{mmsg.Send, poll}
 }
 
 // Allow implements Queue.
@@ -183,7 +184,7 @@ func (w *writer) join(i int) bool {
 	}
 	m.to, m.size, m.count, m.ended = i+1, m.size+size, m.count+1, size < m.segment
 	w.gather(p.Data)
-	h := &w.msgs[w.n-1].hdr
+	h := &w.msgs[w.n-1].Hdr
 	h.SetIovlen(int(h.Iovlen) + len(p.Data))
 	return true
 }
@@ -201,7 +202,7 @@ func (w *writer) begin(fd, i int, data [][]byte, m message) {
 	if w.n == maxMessages || w.pieces+len(data) > maxIovecs {
 		w.flush(fd)
 	}
-	p, h := w.order[i], &w.msgs[w.n].hdr
+	p, h := w.order[i], &w.msgs[w.n].Hdr
 	h.Iov = &w.iovecs[w.pieces]
 	h.SetIovlen(len(data))
 	w.gather(data)
@@ -235,7 +236,7 @@ func (w *writer) control(i int) {
 	if m.count > 1 {
 		n = c.putUint16(n, unix.IPPROTO_UDP, udpSegment, uint16(m.segment))
 	}
-	h := &w.msgs[i].hdr
+	h := &w.msgs[i].Hdr
 	h.Control = (*byte)(unsafe.Pointer(c))
 	h.SetControllen(n)
 }
@@ -357,12 +358,12 @@ func (w *writer) refused(m *message, why frame.Reason) {
 // and none is too big, of which some kernels say the same.
 func (w *writer) singly(fd, i int) (atFault bool) {
 	m := &w.messages[i]
-	h := &w.one[0].hdr
-	*h = w.msgs[i].hdr
+	h := &w.one[0].Hdr
+	*h = w.msgs[i].Hdr
 	data := unsafe.Slice(h.Iov, int(h.Iovlen))
 	w.messages[i].count = 1
 	w.control(i)
-	h.Control, h.Controllen = w.msgs[i].hdr.Control, w.msgs[i].hdr.Controllen
+	h.Control, h.Controllen = w.msgs[i].Hdr.Control, w.msgs[i].Hdr.Controllen
 	packet, took, big, whole := m.from, false, false, true
 	for len(data) > 0 {
 		n, k := 0, 0
