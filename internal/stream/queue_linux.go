@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -139,7 +140,8 @@ func (q *queue) leave() {
 		return
 	}
 	q.left = ok
-	word := [8]byte{7: 1}
+	var word [8]byte
+	binary.NativeEndian.PutUint64(word[:], 1)
 	if ok {
 		_, _ = unix.Write(q.more, word[:])
 	} else {
