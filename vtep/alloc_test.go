@@ -45,7 +45,11 @@ func TestASteadyPathAllocatesNothing(t *testing.T) {
 	var devices [3]sink
 	var ports [3]*Port
 	for i := range ports {
-		ports[i] = r.attach(s, PortConfig{Name: string(rune('a' + i)), Device: &devices[i]})
+		cfg := PortConfig{Name: string(rune('a' + i)), Device: &devices[i]}
+		if i == 0 { // everything that a guard may look at
+			cfg.Bind, cfg.Addresses = BindLease, []Address{{mac(1), netip.MustParsePrefix("192.168.100.77/32")}, {mac(1), netip.PrefixFrom(guest6, 128)}}
+		}
+		ports[i] = r.attach(s, cfg)
 	}
 	w, tunnel := r.v.workers[0], &sinkTunnel{}
 	w.tunnel = tunnel

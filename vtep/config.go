@@ -137,6 +137,8 @@ type SegmentConfig struct {
 	DHCP       *DHCPConfig       // nil = no DHCP in this segment
 	DHCP6      *DHCP6Config      // nil = no DHCPv6 in this segment
 	RA         *RAConfig         // nil = no router advertisements
+
+	ProtectedMACs []fdb.MAC // may be sources on trusted ports and in the tunnel only
 }
 
 // Suppress is a set of kinds of requests that are answered, where the answer is
@@ -175,8 +177,12 @@ type PortConfig struct {
 	Isolated bool             // exchanges no frames with other isolated ports
 	MaxMACs  int              // learned MACs at most; 0 = the segment's limit
 
-	MaxLeases    int  // DHCP leases of the clients behind it, IPv4 and IPv6 each; 0 = no limit
-	DHCPRate     int  // DHCP messages a second that are served; 0 = no limit
+	MaxLeases int       // DHCP leases of the clients behind it, IPv4 and IPv6 each; 0 = no limit
+	DHCPRate  int       // DHCP messages a second that are served; 0 = no limit
+	Bind      Bind      // which stations may send
+	Addresses []Address // that may, whatever is leased
+	Trust     Trust     // whether it may send what servers and routers do
+
 	DHCPCheckMAC bool // the DHCP client must be the frame's source (relayed messages aside)
 
 	Storm Storm // of what is flooded; the zero Storm = no limit
@@ -275,6 +281,11 @@ func (c SegmentConfig) check(v Config, mtu int) (SegmentConfig, error) {
 	for _, n := range c.Neighbours {
 		if !n.IP.IsValid() || n.IP.Is4In6() || n.IP.Zone() != "" || !station(n.IP) || n.MAC.IsZero() || n.MAC.IsGroup() || n.MAC > fdb.Broadcast {
 			return bad("neighbour %v of %v: it takes the addresses of a station", n.IP, n.MAC)
+		}
+	}
+	for _, m := range c.ProtectedMACs {
+		if m.IsZero() || m.IsGroup() || m > fdb.Broadcast {
+			return bad("protected MAC %v is no station's", m)
 		}
 	}
 	if c.RA != nil {

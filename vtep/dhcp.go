@@ -86,7 +86,7 @@ func (w *worker) admitDHCP(s *Segment, from origin, by responder, msg []byte, so
 		if l.checkMAC && by.spoofed(msg, source) {
 			return nil, frame.DHCPSpoofed
 		}
-		if l.rate > 0 && !p.dhcp.take(w.v.cfg.Clock().Sub(w.v.start), l.rate, 1) {
+		if l.rate > 0 && !p.dhcp.take(w.v.since(), l.rate, 1) {
 			return nil, frame.DHCPRate
 		}
 	}

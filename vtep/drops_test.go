@@ -263,6 +263,19 @@ func TestEveryDropIsCountedOnceWithItsReasonUnderItsSegment(t *testing.T) {
 			r.fromPort("slow", f)
 			r.fromPort("slow", f)
 		}, "storm_limit@100", false},
+		{"a protected address at a port that is not trusted", Config{}, SegmentConfig{ProtectedMACs: []fdb.MAC{mac(1)}}, func(r *rig, s *Segment) {
+			r.fromPort("a", f)
+		}, "protected_source@100", false},
+		{"what is not bound to a port", Config{}, SegmentConfig{}, func(r *rig, s *Segment) {
+			r.attach(s, PortConfig{Name: "bound", Bind: BindLease})
+			r.fromPort("bound", arpFor(t, fdb.Broadcast, mac(1), server, server))
+		}, "spoofed@100", false},
+		{"a DHCP server at a port that is not trusted", Config{}, SegmentConfig{DHCP: dhcpConfig(9)}, func(r *rig, s *Segment) {
+			r.fromPort("a", build(t, ethernet(fdb.Broadcast, mac(1), layers.EthernetTypeIPv4), ipv4(server, broadcast4, layers.IPProtocolUDP), &layers.UDP{SrcPort: 67, DstPort: 68}))
+		}, "rogue_dhcp@100", false},
+		{"a router at a port that is not trusted", Config{}, SegmentConfig{RA: &RAConfig{}}, func(r *rig, s *Segment) {
+			r.fromPort("a", icmp6(t, multicastMAC(allNodes), mac(1), ipv6(guest6, allNodes, 255, layers.IPProtocolICMPv6), 134, &layers.ICMPv6RouterAdvertisement{}))
+		}, "rogue_ra@100", false},
 		{"a message about another client", Config{}, SegmentConfig{DHCP: dhcpConfig(9)}, func(r *rig, s *Segment) {
 			r.attach(s, PortConfig{Name: "strict", DHCPCheckMAC: true})
 			r.fromPort("strict", broadcastBOOTP(t, mac(1), (&dhcpdtest.Client{MAC: hw(mac(2))}).Discover()))

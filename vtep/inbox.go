@@ -15,6 +15,7 @@ type injected struct {
 	seg   *Segment
 	to    origin
 	bytes []byte
+	as    *Port           // whose guest is spoken for; nil: the service speaks for itself
 	sent  chan<- struct{} // closed once a worker has sent it; nil where nobody waits
 }
 
@@ -82,6 +83,9 @@ func (w *worker) deliver(s *Segment, mail []injected) {
 		f := w.batch.Next()
 		w.batch.Commit(copy(f.Buffer(), m.bytes))
 		f.Ingress = uint32(fdb.Self)
+		if m.as != nil && vw.port(fdb.Local(m.as.id)) == m.as {
+			f.Ingress = uint32(fdb.Local(m.as.id))
+		}
 	}
 	frames := w.batch.Frames[:w.batch.N]
 	parse(frames)

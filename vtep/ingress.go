@@ -281,7 +281,7 @@ func (w *worker) learn(s *Segment, vw *view, frames []frame.Frame) {
 		if src == last && in == lastIn {
 			continue
 		}
-		if !vw.learn || f.Policy&uint32(encap.PolicyDontLearn) != 0 {
+		if !vw.learn || f.Unlearned || f.Policy&uint32(encap.PolicyDontLearn) != 0 {
 			if e, ok := s.table.LookupEntry(src, now); ok {
 				refuse(f, e.Origin == fdb.OriginSelf, e.Origin == fdb.OriginStatic && e.Dst != in)
 			}

@@ -26,8 +26,9 @@ func limitsOf(c PortConfig) *limits {
 }
 
 // SetLimits gives the port that cfg names the limits of cfg: of MACs, of leases,
-// of DHCP messages, and whose they may be, of floods, and its group policy. Nothing else of the port changes, and
-// nobody loses what he has.
+// of DHCP messages, and whose they may be, of floods, and its group policy; which
+// stations may send, and whether it is trusted. Nothing else of the port changes,
+// and nobody loses what he has.
 func (s *Segment) SetLimits(cfg PortConfig) error {
 	s.v.mu.Lock()
 	defer s.v.mu.Unlock()
@@ -41,7 +42,12 @@ func (s *Segment) SetLimits(cfg PortConfig) error {
 	if err := cfg.Storm.check(); err != nil {
 		return fmt.Errorf("segment %v: port %s: %w", s.vni, cfg.Name, err)
 	}
+	if err := cfg.checkBinding(); err != nil {
+		return err
+	}
 	p.limits.Store(limitsOf(cfg))
+	p.cfg.Bind, p.cfg.Addresses, p.cfg.Trust = cfg.Bind, cfg.Addresses, cfg.Trust
+	s.rebind(p)
 	s.table.SetLimit(fdb.Local(p.id), cfg.MaxMACs)
 	return nil
 }

@@ -26,7 +26,8 @@ type Port struct {
 	up      bool        // it came to be attached; under v.mu
 	offload tap.Offload // that the device had when it was last looked at; the maintainer's
 	limits  atomic.Pointer[limits]
-	dhcp    rate // of DHCP messages that are taken
+	guard   atomic.Pointer[portGuard] // nil: it may send anything
+	dhcp    rate                      // of DHCP messages that are taken
 	storms  storms
 	tooBig  rate         // of what guests are told of packets that are too big
 	waiting atomic.Int32 // DHCP requests that the service has not taken yet
@@ -58,6 +59,9 @@ func (s *Segment) AttachPort(cfg PortConfig) (*Port, error) {
 	if storm := cfg.Storm.check(); err == nil && storm != nil {
 		err = fmt.Errorf("segment %v: port %s: %w", s.vni, cfg.Name, storm)
 	}
+	if err == nil {
+		err = cfg.checkBinding()
+	}
 	switch {
 	case err != nil && cfg.Device != nil:
 		return nil, errors.Join(err, cfg.Device.Close())
@@ -87,6 +91,8 @@ func (s *Segment) AttachPort(cfg PortConfig) (*Port, error) {
 	if l, ok := p.dev.(tap.Linked); ok {
 		l.Watch(p.noteLink)
 	}
+	s.bindPort(cfg, &vw)
+	p.guard.Store(guardOf(cfg, s.cfg, s.boundOf(cfg.Name)))
 	vw.ports[id] = p
 	vw.takes |= p.offload.Complete()
 	s.table.SetLimit(fdb.Local(p.id), cfg.MaxMACs)
@@ -155,6 +161,7 @@ func (s *Segment) detach(p *Port) error {
 	vw.ports = slices.Clone(vw.ports)
 	vw.ports[p.id] = nil
 	vw.takes = vw.offload()
+	s.unbindPort(p.cfg.Name, &vw)
 	s.view.Store(&vw)
 	s.v.settle()
 	s.v.cfg.Logger.Debug("port is down", "vni", s.vni, "port", p.cfg.Name)
@@ -216,6 +223,10 @@ type PortStats struct {
 	MaxMACs  int
 	Offload  []string // those in use
 
+	Bind     Bind
+	Bindings int // pairs of MAC and address that may send
+	Trusted  bool
+
 	MaxLeases, DHCPRate int // 0 = no limit
 	DHCPCheckMAC        bool
 	Storm               Storm
@@ -246,6 +257,12 @@ func (p *Port) Stats() PortStats {
 	st := PortStats{ID: p.id, Name: p.cfg.Name, Kind: p.cfg.kind(), State: "up", Vanished: p.gone.Load(), Queues: len(p.queues), Isolated: p.cfg.Isolated, MaxMACs: l.macs, Offload: p.dev.Offload().Names(),
 		MaxLeases: l.leases, DHCPRate: l.rate, DHCPCheckMAC: l.checkMAC, Storm: l.storm}
 	st.GBP, st.GBPAllow = l.policy.Group(), l.groups
+	st.Trusted = true
+	if g := p.guard.Load(); g != nil {
+		if st.Trusted = g.trusted; g.bound != nil {
+			st.Bind, st.Bindings = g.bind(), int(g.bound.n.Load())
+		}
+	}
 	if st.Vanished || !up {
 		st.State = "down"
 	}

@@ -239,6 +239,7 @@ func (c *change) finish() {
 	s.table.Reconfigure(c.new.tableConfig())
 	s.cfg = c.new
 	s.view.Store(&c.view)
+	s.reguard()
 	s.advertise()
 	if c.new.MTU != c.old.MTU {
 		s.warnOfMTU()

@@ -40,6 +40,7 @@ type view struct {
 	mtu     int
 	takes   tap.Offload // what any of the ports takes
 	service *service    // nil: the segment has none
+	keeper  *keeper     // nil: no port is bound
 
 	neighbours              *neighbours // nil: nothing is suppressed
 	suppressARP, suppressND bool
@@ -59,6 +60,7 @@ type Segment struct {
 	heard   atomic.Int32 // of what workers heard for the services, likewise
 
 	cfg     SegmentConfig // changed under v.mu, as what follows
+	keeper  *keeper
 	member  membership
 	unwatch func() // ends what the DHCP servers tell the neighbours; nil: they do not
 	closed  bool   // removed
@@ -427,6 +429,9 @@ func (s *Segment) maintain(ctx context.Context) {
 	s.rejoin(now)
 	s.agePeers(now)
 	s.tellFrozen(s.table.Damp(now))
+	if k := s.view.Load().keeper; k != nil {
+		k.expire(s.v.since())
+	}
 	s.lostOffloads()
 	for _, p := range s.view.Load().ports {
 		if p == nil {

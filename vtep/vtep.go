@@ -192,7 +192,7 @@ func (v *VTEP) keepTime(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			v.now.Store(uint32(v.cfg.Clock().Sub(v.start) / time.Second))
+			v.now.Store(uint32(v.since() / time.Second))
 		}
 	}
 }
@@ -223,6 +223,9 @@ func (v *VTEP) maintain(ctx context.Context) {
 		}
 	}
 }
+
+// since is the time since the VTEP was made, exactly.
+func (v *VTEP) since() time.Duration { return v.cfg.Clock().Sub(v.start) }
 
 func (v *VTEP) seconds() fdb.Seconds { return fdb.Seconds(v.now.Load()) }
 

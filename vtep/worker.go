@@ -223,6 +223,9 @@ func (w *worker) fromPort(p *Port, frames []frame.Frame) {
 	}
 	w.from, w.tooBig.last = p, nil
 	parse(frames)
+	if g := p.guard.Load(); g != nil {
+		g.check(w, p, frames)
+	}
 	dropped := w.forward(p.seg, p, frames)
 	w.from = nil
 	if dropped > 0 {
@@ -303,6 +306,9 @@ func (w *worker) forward(s *Segment, p *Port, frames []frame.Frame) int {
 	w.answer(s, vw, frames)
 	if vw.neighbours != nil {
 		w.suppress(s, vw, frames)
+	}
+	if vw.keeper != nil {
+		w.overhear(s, vw, frames)
 	}
 	lookUp(s, vw, frames)
 	if p != nil {

@@ -123,7 +123,7 @@ func TestEveryListIsATableAndAnArrayWithAllItsKeys(t *testing.T) {
 	h.run()
 	keys := map[string]string{
 		"segments": "vni name mtu group device group_error peers ports learning ageing_s macs dhcp dhcp6 ra",
-		"ports":    "vni name kind state queues offload rx_packets rx_bytes rx_dropped tx_packets tx_bytes tx_dropped max_leases dhcp_rate dhcp_check_mac storm",
+		"ports":    "vni name kind state queues offload rx_packets rx_bytes rx_dropped tx_packets tx_bytes tx_dropped max_leases dhcp_rate dhcp_check_mac storm bind bindings trusted",
 		"fdb":      "vni mac ifname dst state age_s",
 		"peers":    "vni dst origin rx_packets rx_bytes tx_packets tx_bytes",
 		"leases":   "vni ip mac client_id hostname state expires port vtep iaid length",

@@ -14,6 +14,7 @@ import (
 
 	"github.com/uvtep/uvtep/encap"
 	"github.com/uvtep/uvtep/fdb"
+	"github.com/uvtep/uvtep/internal/control"
 )
 
 // vniFlag adds --vni; without it the VNI is 0.
@@ -131,6 +132,26 @@ func (v *leaseValue) Set(s string) error {
 	return nil
 }
 func (*leaseValue) Type() string { return "IP" }
+
+// bindingsValue is a flag that may be repeated: a MAC and an address or prefix.
+type bindingsValue []control.Binding
+
+func (v *bindingsValue) String() string { return "" }
+
+func (v *bindingsValue) Set(s string) error {
+	hw, ip, ok := strings.Cut(s, "=")
+	m, err := fdb.ParseMAC(hw)
+	if _, e := netip.ParseAddr(ip); e != nil {
+		_, e = netip.ParsePrefix(ip)
+		err = errors.Join(err, e)
+	}
+	if !ok || err != nil {
+		return errors.New("not a station and its address such as 02:00:00:00:00:01=192.168.100.10")
+	}
+	*v = append(*v, control.Binding{MAC: m, IP: ip})
+	return nil
+}
+func (*bindingsValue) Type() string { return "MAC=IP" }
 
 // duidFlag adds --duid; without it the identifier is "".
 func duidFlag(f *pflag.FlagSet, help string) *string {

@@ -40,6 +40,9 @@ func portAddCommand(client func() *control.Client) *cobra.Command {
 	storm := f.Int("storm", 0, "packets a second that it may flood, of broadcasts, multicasts and unknown unicasts each (default: no limit)")
 	f.Uint16Var(&p.GBP, "gbp", 0, "group policy id of its frames (default: none)")
 	allow := f.UintSlice("gbp-allow", nil, "group policy ids of the frames it gets, 0 being those without one (default: all frames)")
+	f.StringVar(&p.Bind, "bind", "", "who may send: none, lease or static (default: none)")
+	f.Var((*bindingsValue)(&p.Addresses), "address", "station and address that may send; may be repeated")
+	trusted := f.Bool("trusted", false, "may send as DHCP server, as router and from protected MACs (default: as the segment needs it)")
 	require(c, "vni")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		for _, id := range *allow {
@@ -52,6 +55,9 @@ func portAddCommand(client func() *control.Client) *cobra.Command {
 			return err
 		}
 		p.Storm = control.Storm{Broadcast: *storm, Multicast: *storm, Unknown: *storm}
+		if c.Flags().Changed("trusted") {
+			p.Trusted = trusted
+		}
 		if c.Flags().Changed("mac") {
 			p.MAC = mac
 		}

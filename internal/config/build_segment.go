@@ -66,6 +66,7 @@ func (s *source) segment(p path, raw *rawSegment, u *Underlay) Segment {
 	if raw.RA != nil && !raw.RA.Off {
 		seg.RA = s.ra(p.key("ra"), raw.RA, seg.DHCP6, seg.MTU)
 	}
+	s.guards(p, raw, &seg)
 	for _, key := range []path{p.key("dhcp6"), p.key("ra")} {
 		if s.has(key) && s.has(p.key("mtu")) && seg.MTU < minMTU6 {
 			s.fault(p.key("mtu"), "%d is less than IPv6 needs, which %s is for: %d", seg.MTU, s.other(key), minMTU6)
@@ -159,6 +160,7 @@ func (s *source) port(p path, raw *rawPort) Port {
 	port.GBP = uint16(s.integer(p.key("gbp"), raw.GBP, 0, 65535, 0))
 	port.GBPAllow = s.groups(p.key("gbp_allow"), raw.GBPAllow)
 	s.portDevice(p, raw, &port)
+	s.guard(p, raw, &port)
 	port.Rename, _ = s.ifname(p.key("rename"), raw.Rename)
 	port.MAC, _ = s.mac(p.key("mac"), raw.MAC)
 	port.Bridge, _ = s.ifname(p.key("bridge"), raw.Bridge)

@@ -111,6 +111,8 @@ type Segment struct {
 	DHCP     *DHCP      // nil = no server
 	DHCP6    *DHCP6     // nil = no server
 	RA       *RA        // nil = no router advertisements
+
+	ProtectedMACs []net.HardwareAddr // may send from trusted ports and the tunnel only
 }
 
 // MACMoves says when a MAC is frozen: held for Within, as it moved N times in as
@@ -158,6 +160,26 @@ type Port struct {
 
 	GBP      uint16   // group of its frames; 0 = none
 	GBPAllow []uint16 // groups whose frames it gets, 0 being those without one; nil = all frames
+
+	Bind      Bind
+	Addresses []Address
+	Trusted   *bool // nil: as the segment needs it
+}
+
+// Bind says who may send from a port.
+type Bind string
+
+// Values of bind.
+const (
+	BindNone   Bind = "none"
+	BindLease  Bind = "lease"
+	BindStatic Bind = "static"
+)
+
+// Address is a station and an address, or prefix, that it may send from.
+type Address struct {
+	MAC net.HardwareAddr
+	IP  netip.Prefix // an address is a prefix of all its bits
 }
 
 // Storm limits floods, packets a second of each class; 0 = no limit.

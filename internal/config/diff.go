@@ -24,6 +24,7 @@ type SegmentChange struct {
 
 	Name, MTU, Peers, Group, FDB, Ports, Suppress, DHCP, DHCP6, RA bool
 	Limits                                                         bool // learning, ageing, max_macs, mac_moves
+	Protected                                                      bool
 }
 
 // Diff compares two configurations. Neither is changed, and the result shares
@@ -72,11 +73,13 @@ func compare(a, b *Segment) SegmentChange {
 		DHCP6:    !reflect.DeepEqual(a.DHCP6, b.DHCP6),
 		RA:       !reflect.DeepEqual(a.RA, b.RA),
 		Limits:   a.Learning != b.Learning || a.Ageing != b.Ageing || a.MaxMACs != b.MaxMACs || a.Moves != b.Moves,
+
+		Protected: !reflect.DeepEqual(a.ProtectedMACs, b.ProtectedMACs),
 	}
 }
 
 func (c *SegmentChange) any() bool {
-	return c.Name || c.MTU || c.Peers || c.Group || c.FDB || c.Ports || c.Suppress || c.DHCP || c.DHCP6 || c.RA || c.Limits
+	return c.Name || c.MTU || c.Peers || c.Group || c.FDB || c.Ports || c.Suppress || c.DHCP || c.DHCP6 || c.RA || c.Protected || c.Limits
 }
 
 // sameSet compares lists without repetitions, whose order has no meaning.

@@ -39,6 +39,10 @@ func TestEachKeyOfASegmentChangesItsPart(t *testing.T) {
 		{"{vni: 100, peers: [10.9.0.2, 10.9.0.3], ports: [{tap: tap0}], dhcp: 10.0.0.0/24, max_macs: 9}", "Limits"},
 		{"{vni: 100, peers: [10.9.0.2, 10.9.0.3], ports: [{tap: tap0}], dhcp: 10.0.0.0/24, mac_moves: 0}", "Limits"},
 		{"{vni: 100, peers: [10.9.0.2, 10.9.0.3], ports: [{tap: tap0}], dhcp: 10.0.0.0/24, mac_moves_within: 60s}", "Limits"},
+		{`{vni: 100, peers: [10.9.0.2, 10.9.0.3], ports: [{tap: tap0}], dhcp: 10.0.0.0/24, protected_macs: ["02:00:00:00:00:01"]}`, "Protected"},
+		{"{vni: 100, peers: [10.9.0.2, 10.9.0.3], ports: [{tap: tap0, bind: lease}], dhcp: 10.0.0.0/24}", "Ports"},
+		{"{vni: 100, peers: [10.9.0.2, 10.9.0.3], ports: [{tap: tap0, trusted: true}], dhcp: 10.0.0.0/24}", "Ports"},
+		{"{vni: 100, peers: [10.9.0.2, 10.9.0.3], ports: [{tap: tap0, bind: none}], dhcp: 10.0.0.0/24}", ""},
 		{"{vni: 100}", "Peers Ports DHCP"},
 	} {
 		d := Diff(segmentsOf(t, base), segmentsOf(t, tc.to))

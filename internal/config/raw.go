@@ -79,6 +79,8 @@ type rawSegment struct {
 	DHCP     *rawDHCP       `yaml:"dhcp" jsonschema_description:"The DHCPv4 server of the segment, or only its subnet, such as 192.168.100.0/24."`
 	DHCP6    *rawDHCP6      `yaml:"dhcp6" jsonschema_description:"The DHCPv6 server of the segment, or only its subnet, such as 2001:db8:100::/64."`
 	RA       *rawRA         `yaml:"ra" jsonschema_description:"Router advertisements in the segment; true is with defaults only."`
+
+	ProtectedMACs []macText `yaml:"protected_macs" jsonschema_description:"Hardware addresses that may send from trusted ports and through the tunnel only, such as the gateway's."`
 }
 
 type rawStatic struct {
@@ -107,6 +109,10 @@ type rawPort struct {
 
 	GBP      int64   `yaml:"gbp" jsonschema:"minimum=0,maximum=65535" jsonschema_description:"Group policy id that the frames from this port carry; 0 (the default) is none. Needs underlay.gbp."`
 	GBPAllow []int64 `yaml:"gbp_allow" jsonschema:"minItems=1" jsonschema_description:"Group policy ids of the frames that this port gets, and no others; 0 is frames without one. Default: all frames. Needs underlay.gbp."`
+
+	Bind      bindText     `yaml:"bind" jsonschema_description:"Who may send: none (the default) is anybody; lease: who has a lease, from the leased address; static: who is in addresses."`
+	Addresses []rawAddress `yaml:"addresses" jsonschema_description:"Who may send from which address, with bind: static, and besides leases with bind: lease."`
+	Trusted   *bool        `yaml:"trusted" jsonschema_description:"May send as DHCP server, as router, and from protected MACs. Default: false where the port is bound or the segment has dhcp, dhcp6, ra or protected_macs, else true."`
 }
 
 type rawStorm struct {
@@ -120,4 +126,9 @@ func (r *rawStorm) all(n int64) { *r = rawStorm{n, n, n} }
 
 func (r rawStorm) short() (any, bool) {
 	return r.Broadcast, r == rawStorm{r.Broadcast, r.Broadcast, r.Broadcast}
+}
+
+type rawAddress struct {
+	MAC macText          `yaml:"mac" jsonschema:"required" jsonschema_description:"The station's unicast hardware address."`
+	IP  addrOrPrefixText `yaml:"ip" jsonschema:"required" jsonschema_description:"The address, or prefix, that it may send from."`
 }

@@ -35,6 +35,9 @@ type (
 	dhcpMTUText   string
 	raMTUText     string
 	probeText     string // a duration, or off
+	bindText      string
+
+	addrOrPrefixText string // IPv4 or IPv6
 )
 
 const (
@@ -66,9 +69,18 @@ func (dfText) words() []string {
 	return []string{string(DFSet), string(DFClear), string(DFInherit)}
 }
 func (suppressText) words() []string { return []string{string(SuppressARP), string(SuppressND)} }
+func (bindText) words() []string {
+	return []string{string(BindNone), string(BindLease), string(BindStatic)}
+}
 
 func (addrText) JSONSchema() *jsonschema.Schema {
 	return &jsonschema.Schema{Type: "string", AnyOf: []*jsonschema.Schema{{Format: "ipv4"}, {Format: "ipv6"}}}
+}
+
+func (addrOrPrefixText) JSONSchema() *jsonschema.Schema {
+	return &jsonschema.Schema{Type: "string", AnyOf: []*jsonschema.Schema{
+		{Format: "ipv4"}, {Format: "ipv6"}, prefixText("").JSONSchema(), prefix6Text("").JSONSchema(),
+	}}
 }
 
 func (ipv4Text) JSONSchema() *jsonschema.Schema {
@@ -112,6 +124,7 @@ func (t offloadText) JSONSchema() *jsonschema.Schema  { return enum(t) }
 func (t acceptText) JSONSchema() *jsonschema.Schema   { return enum(t) }
 func (t serveText) JSONSchema() *jsonschema.Schema    { return enum(t) }
 func (t suppressText) JSONSchema() *jsonschema.Schema { return enum(t) }
+func (t bindText) JSONSchema() *jsonschema.Schema     { return enum(t) }
 
 func (ttlText) JSONSchema() *jsonschema.Schema { return numberOr("1", "255", inherit) }
 func (tosText) JSONSchema() *jsonschema.Schema {

@@ -107,7 +107,10 @@ func (g generator) segment(i int, addr func(int) string, any, v6 bool) string {
 			"isolated: "+g.one("true", "false"), "max_macs: "+g.one("0", "5"), "max_leases: "+g.one("0", "7"),
 			"dhcp_rate: "+g.one("0", "100"), "dhcp_check_mac: "+g.one("true", "false"),
 			"storm: "+g.one("0", "500", "{broadcast: 1}", "{broadcast: 500, multicast: 500, unknown: 500}", "{multicast: 0, unknown: 100000000}"),
-			"gbp: "+g.one("0", "7", "65535"), "gbp_allow: "+g.one("[7]", "[0, 65535]", "[3, 1, 2]")))
+			"gbp: "+g.one("0", "7", "65535"), "gbp_allow: "+g.one("[7]", "[0, 65535]", "[3, 1, 2]"),
+			"trusted: "+g.one("true", "false"),
+			g.one("bind: none", `bind: lease, addresses: [{mac: "02:00:00:03:00:01", ip: 192.168.100.10}]`,
+				`bind: static, addresses: [{mac: "02:00:00:03:00:02", ip: "2001:db8::/56"}, {mac: "02:00:00:03:00:02", ip: "fe80::2"}, {mac: "02:00:00:03:00:02", ip: 10.0.0.0/8}]`)))
 	}
 	if g.IntN(2) == 0 {
 		list = append(list, g.some(fmt.Sprintf("!stream: /run/vm%d.sock", i), "isolated: true", "max_macs: 5"))
@@ -122,7 +125,7 @@ func (g generator) segment(i int, addr func(int) string, any, v6 bool) string {
 		"mtu: "+g.one("1280", "1450", "65535"), "peers: "+g.list(3, func(j int) string { return addr(2 + j) }), group,
 		"learning: "+g.one("true", "false"), "ageing: "+g.one("300s", "5m", "1s", "1500s", "1h0m1s", "8760h", "1h30m"),
 		"mac_moves: "+g.one("0", "1", "5", "1000"), "mac_moves_within: "+g.one("1s", "180s", "24h"),
-		"fdb: "+fdb, "!ports: ["+strings.Join(list, ", ")+"]", "dhcp: "+g.dhcp(fmt.Sprintf("tap%d-0", i)), "!dhcp6: "+g.dhcp6(fmt.Sprintf("tap%d-0", i)), "ra: "+g.ra())
+		"fdb: "+fdb, "!ports: ["+strings.Join(list, ", ")+"]", "protected_macs: "+g.list(3, func(j int) string { return fmt.Sprintf(`"02:00:00:04:00:%02x"`, j) }), "dhcp: "+g.dhcp(fmt.Sprintf("tap%d-0", i)), "!dhcp6: "+g.dhcp6(fmt.Sprintf("tap%d-0", i)), "ra: "+g.ra())
 }
 
 func (g generator) dhcp(port string) string {

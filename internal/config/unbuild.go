@@ -101,6 +101,9 @@ func rawSegmentOf(s *Segment) rawSegment {
 	for _, p := range s.Ports {
 		raw.Ports = append(raw.Ports, rawPortOf(p))
 	}
+	for _, m := range s.ProtectedMACs {
+		raw.ProtectedMACs = append(raw.ProtectedMACs, macText(m.String()))
+	}
 	if s.DHCP != nil {
 		raw.DHCP = rawDHCPOf(s.DHCP)
 	}
@@ -127,9 +130,13 @@ func rawPortOf(p Port) rawPort {
 		MaxLeases: int64(p.MaxLeases), DHCPRate: int64(p.DHCPRate), DHCPCheckMAC: p.DHCPCheckMAC,
 		Storm: rawStorm{int64(p.Storm.Broadcast), int64(p.Storm.Multicast), int64(p.Storm.Unknown)},
 		GBP:   int64(p.GBP),
+		Bind:  bindText(unless(p.Bind, BindNone)), Trusted: p.Trusted,
 	}
 	for _, id := range p.GBPAllow {
 		raw.GBPAllow = append(raw.GBPAllow, int64(id))
+	}
+	for _, a := range p.Addresses {
+		raw.Addresses = append(raw.Addresses, rawAddress{macText(a.MAC.String()), addrOrPrefixText(short(a.IP))})
 	}
 	return raw
 }

@@ -454,7 +454,7 @@ func TestKeysAreThoseOfTheContract(t *testing.T) {
 		keys string
 	}{
 		{control.Segment{}, "vni name mtu group peers ports learning ageing_s macs dhcp dhcp6 ra"},
-		{control.Port{}, "vni name kind state queues offload rx_packets rx_bytes rx_dropped tx_packets tx_bytes tx_dropped isolated max_leases dhcp_rate dhcp_check_mac"},
+		{control.Port{}, "vni name kind state queues offload rx_packets rx_bytes rx_dropped tx_packets tx_bytes tx_dropped isolated max_leases dhcp_rate dhcp_check_mac bind bindings trusted"},
 		{control.FDBEntry{}, "vni mac ifname dst state age_s"},
 		{control.Peer{}, "vni dst origin rx_packets rx_bytes tx_packets tx_bytes"},
 		{control.Lease{}, "vni ip mac client_id hostname state expires port vtep iaid length"},

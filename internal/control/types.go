@@ -54,6 +54,9 @@ type Port struct {
 	Storm     Storm     `json:"storm"`
 	GBP       uint16    `json:"gbp" doc:"group policy id of its frames; 0: none"`
 	GBPAllow  []uint16  `json:"gbp_allow" nullable:"true" doc:"group policy ids of the frames that it gets, 0 being those without one; null: all frames"`
+	Bind      string    `json:"bind" enum:"none,lease,static" doc:"who may send"`
+	Bindings  int       `json:"bindings" doc:"pairs of MAC and address that may send, if it is bound"`
+	Trusted   bool      `json:"trusted" doc:"whether it may send as DHCP server, as router and from protected MACs"`
 	RxPackets uint64    `json:"rx_packets" doc:"frames taken from the guest"`
 	RxBytes   uint64    `json:"rx_bytes"`
 	RxDropped uint64    `json:"rx_dropped"`
@@ -223,6 +226,16 @@ type NewPort struct {
 
 	GBP      uint16   `json:"gbp,omitempty" doc:"group policy id of its frames; 0: none"`
 	GBPAllow []uint16 `json:"gbp_allow,omitempty" minItems:"1" uniqueItems:"true" doc:"group policy ids of the frames that it gets, 0 being those without one; absent: all frames"`
+
+	Bind      string    `json:"bind,omitempty" enum:"none,lease,static" doc:"who may send"`
+	Addresses []Binding `json:"addresses,omitempty" doc:"who may send from which address"`
+	Trusted   *bool     `json:"trusted,omitempty" doc:"may send as DHCP server, as router and from protected MACs; without it, as the segment needs it"`
+}
+
+// Binding is a station and an address that it may send from.
+type Binding struct {
+	MAC fdb.MAC `json:"mac"`
+	IP  string  `json:"ip" minLength:"1" doc:"address or prefix"`
 }
 
 // Flushed says what a flush removed.

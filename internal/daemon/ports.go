@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/netip"
 	"reflect"
 	"slices"
 
@@ -26,7 +27,16 @@ type placed struct {
 // it over.
 func (d *server) AddPort(vni encap.VNI, n control.NewPort) error {
 	p := config.Port{TAP: n.TAP, Stream: n.Stream, NIC: n.NIC, NetNS: n.NetNS, Rename: n.Rename, Bridge: n.Bridge, Isolated: n.Isolated, MaxMACs: n.MaxMACs,
-		MaxLeases: n.MaxLeases, DHCPRate: n.DHCPRate, DHCPCheckMAC: n.DHCPCheckMAC, Storm: config.Storm(n.Storm), GBP: n.GBP, GBPAllow: n.GBPAllow}
+		MaxLeases: n.MaxLeases, DHCPRate: n.DHCPRate, DHCPCheckMAC: n.DHCPCheckMAC, Storm: config.Storm(n.Storm), GBP: n.GBP, GBPAllow: n.GBPAllow,
+		Bind: cmp.Or(config.Bind(n.Bind), config.BindNone), Trusted: n.Trusted}
+	for _, a := range n.Addresses {
+		b := a.MAC.Bytes()
+		ip, err := addressOrPrefix(a.IP)
+		if err != nil {
+			return control.Errorf(control.ErrInvalid, "addresses: %q is neither an IP address nor a prefix", a.IP)
+		}
+		p.Addresses = append(p.Addresses, config.Address{MAC: b[:], IP: ip})
+	}
 	if n.MAC != nil {
 		b := n.MAC.Bytes()
 		p.MAC = b[:]
@@ -61,6 +71,14 @@ func (d *server) AddPort(vni encap.VNI, n control.NewPort) error {
 		d.added = append(d.added, now)
 	}
 	return nil
+}
+
+// addressOrPrefix is an address as a prefix of all its bits, or a prefix.
+func addressOrPrefix(s string) (netip.Prefix, error) {
+	if a, err := netip.ParseAddr(s); err == nil && a.Zone() == "" {
+		return netip.PrefixFrom(a, a.BitLen()), nil
+	}
+	return netip.ParsePrefix(s)
 }
 
 // DeletePort takes a port away. One that the configuration lists comes back with
@@ -105,6 +123,7 @@ func portsOf(c *config.Config) map[string]placed {
 func (q placed) limitless() placed {
 	q.port.MaxMACs, q.port.MaxLeases, q.port.DHCPRate, q.port.DHCPCheckMAC = 0, 0, 0, false
 	q.port.Storm, q.port.GBP, q.port.GBPAllow = config.Storm{}, 0, nil
+	q.port.Bind, q.port.Addresses, q.port.Trusted = "", nil, nil
 	return q
 }
 

@@ -171,7 +171,7 @@ func describe(c config.Changes) []string {
 			word    string
 		}{
 			{s.Name, "name"}, {s.MTU, "mtu"}, {s.Peers, "peers"}, {s.Group, "group"}, {s.Limits, "limits"},
-			{s.FDB, "fdb"}, {s.Ports, "ports"}, {s.Suppress, "suppress"}, {s.DHCP, "dhcp"}, {s.DHCP6, "dhcp6"}, {s.RA, "ra"},
+			{s.FDB, "fdb"}, {s.Ports, "ports"}, {s.Suppress, "suppress"}, {s.DHCP, "dhcp"}, {s.DHCP6, "dhcp6"}, {s.RA, "ra"}, {s.Protected, "protected_macs"},
 		} {
 			if k.differs {
 				what = append(what, k.word)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/uvtep/uvtep/fdb"
 	"github.com/uvtep/uvtep/internal/control"
 )
 
@@ -92,6 +93,60 @@ func TestLimitsOfAPortChangeAndThePortStays(t *testing.T) {
 	must(d.Reload(t.Context()))(t)
 	if p := d.port(t, "tap1"); p.MaxLeases != 0 || p.DHCPRate != 0 || p.CheckMAC || p.Storm != (control.Storm{}) || w.opened("tap1") != 1 {
 		t.Errorf("the port is %+v, opened %d times", p, w.opened("tap1"))
+	}
+}
+
+func TestAPortIsBoundAndSetFreeWhileItCarriesFrames(t *testing.T) {
+	w := newWorld(t)
+	const file = "segments: [{vni: 100, ports: [{tap: tap1}, {tap: tap2}], dhcp: 192.168.100.0/24}]\n"
+	w.write(file)
+	d := w.start(w.options())
+	a, b := w.guest("tap1"), w.guest("tap2")
+	must(a.DHCP(t.Context()))(t)
+	must(b.DHCP(t.Context()))(t)
+	for _, c := range []struct {
+		port     string
+		bind     string
+		bindings int
+		trusted  bool
+	}{
+		{"{tap: tap1, bind: lease}", "lease", 1, false},
+		{`{tap: tap1, bind: lease, addresses: [{mac: "02:00:00:00:00:77", ip: 10.0.0.0/8}]}`, "lease", 2, false},
+		{`{tap: tap1, bind: static, trusted: true, addresses: [{mac: "02:00:00:00:00:77", ip: "2001:db8::7"}]}`, "static", 1, true},
+		{"{tap: tap1, bind: lease}", "lease", 1, false},
+		{"{tap: tap1}", "none", 0, false},
+	} {
+		w.write(strings.Replace(file, "{tap: tap1}", c.port, 1))
+		must(d.Reload(t.Context()))(t)
+		if p := d.port(t, "tap1"); p.Bind != c.bind || p.Bindings != c.bindings || p.Trusted != c.trusted || w.opened("tap1") != 1 {
+			t.Errorf("%s: the port is %+v, opened %d times", c.port, p, w.opened("tap1"))
+		}
+		if c.bind == "static" {
+			continue // the guest is none of those
+		}
+		if err := a.Ping(t.Context(), b.IP()); err != nil {
+			t.Errorf("%s: ping: %v", c.port, err)
+		}
+	}
+	w.write(strings.Replace(file, "vni: 100,", `vni: 100, protected_macs: ["02:00:00:00:00:66"],`, 1))
+	if done := must(d.Reload(t.Context()))(t); len(done.Changes) != 1 || done.Changes[0] != "segment 100: protected_macs" {
+		t.Errorf("changes: %q", done.Changes)
+	}
+	mac := must(fdb.ParseMAC("02:00:00:00:00:77"))(t)
+	for _, c := range []struct {
+		port  control.NewPort
+		fault string
+	}{
+		{control.NewPort{TAP: "tap3", Bind: "static", Addresses: []control.Binding{{MAC: mac, IP: "10.0.0.9"}, {MAC: mac, IP: "10.1.0.0/16"}}}, ""},
+		{control.NewPort{TAP: "tap4", Bind: "static"}, "bind: static without addresses: nobody could send"},
+		{control.NewPort{TAP: "tap4", Bind: "lease", Addresses: []control.Binding{{MAC: mac, IP: "ten"}}}, `addresses: "ten" is neither an IP address nor a prefix`},
+	} {
+		if err := d.AddPort(t.Context(), 100, c.port); c.fault == "" && err != nil || c.fault != "" && (err == nil || !strings.Contains(err.Error(), c.fault)) {
+			t.Errorf("%+v: %v", c.port, err)
+		}
+	}
+	if p := d.port(t, "tap3"); p.Bind != "static" || p.Bindings != 2 {
+		t.Errorf("the port is %+v", p)
 	}
 }
 

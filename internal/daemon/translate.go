@@ -52,6 +52,9 @@ func segmentConfig(s config.Segment, defaultMTU int) vtep.SegmentConfig {
 		NoLearning: !s.Learning, Ageing: s.Ageing, MaxMACs: s.MaxMACs,
 		MACMoves: cmp.Or(s.Moves.N, -1), MACMovesWithin: s.Moves.Within,
 	}
+	for _, m := range s.ProtectedMACs {
+		out.ProtectedMACs = append(out.ProtectedMACs, fdb.MACOf(m))
+	}
 	for _, e := range s.FDB {
 		out.FDB = append(out.FDB, vtep.StaticEntry{MAC: fdb.MACOf(e.MAC), Dst: e.Dst, Port: e.Port})
 		for _, a := range e.IPs {
@@ -82,13 +85,26 @@ func segmentConfig(s config.Segment, defaultMTU int) vtep.SegmentConfig {
 }
 
 func portConfig(p config.Port) vtep.PortConfig {
-	return vtep.PortConfig{
+	out := vtep.PortConfig{
 		Name: p.Name(), Stream: p.Stream, NIC: p.NIC, NetNS: p.NetNS, Rename: p.Rename, Bridge: p.Bridge, MAC: p.MAC,
 		Isolated: p.Isolated, MaxMACs: p.MaxMACs,
 		MaxLeases: p.MaxLeases, DHCPRate: p.DHCPRate, DHCPCheckMAC: p.DHCPCheckMAC,
 		Storm: vtep.Storm(p.Storm), GBP: p.GBP, GBPAllow: p.GBPAllow,
+		Bind: binds[p.Bind],
 	}
+	for _, a := range p.Addresses {
+		out.Addresses = append(out.Addresses, vtep.Address{MAC: fdb.MACOf(a.MAC), IP: a.IP})
+	}
+	if p.Trusted != nil {
+		out.Trust = vtep.Untrusted
+		if *p.Trusted {
+			out.Trust = vtep.Trusted
+		}
+	}
+	return out
 }
+
+var binds = map[config.Bind]vtep.Bind{config.BindLease: vtep.BindLease, config.BindStatic: vtep.BindStatic}
 
 func dhcpConfig(d *config.DHCP, mtu int) dhcpd.SegmentConfig {
 	out := dhcpd.SegmentConfig{

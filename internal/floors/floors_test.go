@@ -51,6 +51,7 @@ var house = []room{
 	{path: "internal/offload", floor: 0, same: []string{"internal/frame"}, never: append([]string{"net", "golang.org/x/net", "golang.org/x/sys/unix", "golang.org/x/sys/windows"}, programs...)},
 	{path: "fdb", floor: 1, never: append([]string{module, "net", "time"}, programs...)},
 	{path: "dhcpd", floor: 1, never: append([]string{module}, programs...)},
+	{path: "internal/guard", floor: 1, never: append([]string{module + "fdb", module + "dhcpd"}, programs...)},
 	{path: "internal/netns", floor: 1, never: append([]string{module}, programs...)},
 	{path: "internal/mmsg", floor: 1, never: append([]string{module, "net"}, programs...)},
 	{path: "internal/tap", floor: 2, never: append([]string{module + "fdb", module + "dhcpd", module + "encap", module + "internal/underlay"}, programs...)},

@@ -43,6 +43,9 @@ type Frame struct {
 	// encap.Policy has it; 0 is none.
 	Policy uint32
 
+	// Unlearned is set on a frame whose source may not have the MAC that it names.
+	Unlearned bool
+
 	// Offload is the meaning of the virtio-net header that came with the frame.
 	Offload Offload
 
@@ -132,7 +135,7 @@ func (f *Frame) forget() {
 	if f.Parts != nil { // seldom, and pointers are dearer to write
 		f.Parts, f.rest = nil, 0
 	}
-	f.Ingress, f.Policy = 0, 0
+	f.Ingress, f.Policy, f.Unlearned = 0, 0, false
 	f.Offload = Offload{}
 	f.Info = Info{}
 	f.Verdict = Verdict{}

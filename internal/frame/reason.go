@@ -25,6 +25,12 @@ const (
 	OuterECN      // congestion mark on a packet that cannot carry it (RFC 6040)
 	TooDeep       // VXLAN in VXLAN to ourselves
 
+	// At the guard of a port.
+	ProtectedSource // source MAC is one that only trusted ports and the tunnel may have
+	Spoofed         // not from a MAC and address that are bound to the port
+	RogueDHCP       // a DHCP server's message from a port that is not trusted
+	RogueRA         // a router's message from a port that is not trusted, or one that cannot be told from it
+
 	// On the way out.
 	LinkLocal   // to a group that no bridge relays (IEEE 802.1Q table 8-1)
 	Hairpin     // the way out is the way in
@@ -92,6 +98,11 @@ var reasonNames = [Reasons]string{
 	DHCPPortFull:  "dhcp_port_full",
 	DHCPRate:      "dhcp_rate",
 	DHCPSpoofed:   "dhcp_spoofed",
+
+	ProtectedSource: "protected_source",
+	Spoofed:         "spoofed",
+	RogueDHCP:       "rogue_dhcp",
+	RogueRA:         "rogue_ra",
 }
 
 // String is the reason's word: lower case, digits and underscores only.
