@@ -67,11 +67,12 @@ func (l *Lab) makeUnderlay(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	group, ctx := errgroup.WithContext(ctx)
+	macs := make([]net.HardwareAddr, len(l.Hosts))
+	group, made := errgroup.WithContext(ctx)
 	group.SetLimit(atOnce)
-	for _, host := range l.Hosts {
+	for i, host := range l.Hosts {
 		group.Go(func() error {
-			if err := ctx.Err(); err != nil {
+			if err := made.Err(); err != nil {
 				return err
 			}
 			return inside(host.NetNS, func(h *netlink.Handle) error {
@@ -91,7 +92,47 @@ func (l *Lab) makeUnderlay(ctx context.Context) error {
 				if err := h.AddrAdd(link, a); err != nil {
 					return fmt.Errorf("add the address %s: %w", host.Underlay, err)
 				}
+				macs[i] = link.Attrs().HardwareAddr
 				return h.LinkSetUp(link)
+			})
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	return l.introduce(ctx, macs)
+}
+
+// introduce tells every host the hardware addresses of all others. What is
+// permanent does not count against the kernel's limit of neighbours, 1024 for
+// all namespaces together unless somebody raises it; 33 hosts that each find 32
+// others would be more.
+func (l *Lab) introduce(ctx context.Context, macs []net.HardwareAddr) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(atOnce)
+	for _, host := range l.Hosts {
+		group.Go(func() error {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			return inside(host.NetNS, func(h *netlink.Handle) error {
+				link, err := h.LinkByName(guestInterface)
+				if err != nil {
+					return fmt.Errorf("%s: %w", guestInterface, err)
+				}
+				for i, other := range l.Hosts {
+					if other == host {
+						continue
+					}
+					err := h.NeighSet(&netlink.Neigh{
+						LinkIndex: link.Attrs().Index, State: netlink.NUD_PERMANENT,
+						IP: other.Underlay.Addr().AsSlice(), HardwareAddr: macs[i],
+					})
+					if err != nil {
+						return fmt.Errorf("add the neighbour %s: %w", other.Name, err)
+					}
+				}
+				return nil
 			})
 		})
 	}
