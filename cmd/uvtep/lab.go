@@ -19,7 +19,7 @@ import (
 
 func labCommand() *cobra.Command {
 	c := group(&cobra.Command{Use: "lab", Short: "VTEP hosts and guests in network namespaces of this machine"})
-	c.AddCommand(labUpCommand(), labDemoCommand(), labShowCommand(), labExecCommand(), labDownCommand())
+	c.AddCommand(labUpCommand(), labDemoCommand(), labShowCommand(), labGraphCommand(), labExecCommand(), labDownCommand())
 	return c
 }
 

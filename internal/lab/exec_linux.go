@@ -20,8 +20,8 @@ func (l *Lab) Exec(node string, argv []string) error {
 	if os.Geteuid() != 0 {
 		return fmt.Errorf("%s: %w: run it with sudo", l, ErrNotRoot)
 	}
-	if l.State == StateBroken {
-		return fmt.Errorf("%s: %w; take down what is left: %s", l, ErrExists, l.Command("down"))
+	if err := l.Whole(); err != nil {
+		return err
 	}
 	ns, host, err := l.node(node)
 	if err != nil {

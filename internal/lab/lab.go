@@ -116,6 +116,15 @@ func (l *Lab) Command(sub string) string {
 	return line
 }
 
+// Whole returns ErrExists if there is no record of the lab, only what a crash
+// left of it: nobody can tell what it was.
+func (l *Lab) Whole() error {
+	if l.State == StateBroken {
+		return fmt.Errorf("%s: %w; take down what is left: %s", l, ErrExists, l.Command("down"))
+	}
+	return nil
+}
+
 func dirOf(stateDir, name string) string {
 	if stateDir == "" {
 		stateDir = DefaultStateDir

@@ -10,10 +10,13 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/vishvananda/netlink"
 
 	"github.com/uvtep/uvtep/internal/netns"
 )
@@ -44,6 +47,17 @@ func TestALabIsShownUsedAndTakenDown(t *testing.T) {
 		t.Errorf("show -j: %d, %v, %s", code, err, out)
 	}
 	g1, g2 := l.Guests[0].Name, l.Guests[1].Name
+	file := filepath.Join(t.TempDir(), "lab.svg")
+	if out, errOut, code := tr.run("graph", "-o", file); code != 0 || out+errOut != "" {
+		t.Errorf("graph: %d, %s%s", code, out, errOut)
+	}
+	drawn, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out, _, code := tr.run("graph"); code != 0 || out != string(drawn) || !strings.Contains(out, ">"+g2+"</text>") {
+		t.Errorf("graph: %d, %s, but in the file %s", code, out, drawn)
+	}
 	for _, c := range []struct {
 		args []string
 		out  string
@@ -205,6 +219,9 @@ func TestPartsWithoutARecordAreTakenDownToo(t *testing.T) {
 	if _, err := Up(t.Context(), tr.options()); !errors.Is(err, ErrExists) {
 		t.Errorf("Up: %v", err)
 	}
+	if out, errOut, code := tr.run("graph"); code != 1 || out != "" || !strings.Contains(errOut, "take down what is left: "+program+" lab down --name "+tr.name) {
+		t.Errorf("graph: %d, %s%s", code, out, errOut)
+	}
 	if err := l.Down(t.Context(), nil); err != nil {
 		t.Error(err)
 	}
@@ -238,6 +255,41 @@ func TestALabWhoseContextEndsIsTakenDown(t *testing.T) {
 	}
 	if _, err := Up(ctx, o); !errors.Is(err, ErrInterrupted) {
 		t.Errorf("%v, want ErrInterrupted", err)
+	}
+}
+
+// In a large lab the hosts' entries for each other would fill the kernel's one
+// table of neighbours, were they not permanent.
+func TestHostsKnowEachOtherForGood(t *testing.T) {
+	tr := newTrial(t)
+	o := tr.options()
+	o.Hosts = 3
+	l, err := Up(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, host := range l.Hosts {
+		err := inside(host.NetNS, func(h *netlink.Handle) error {
+			found, err := h.NeighList(0, netlink.FAMILY_V4)
+			if err != nil {
+				return err
+			}
+			for _, other := range l.Hosts {
+				permanent := slices.ContainsFunc(found, func(n netlink.Neigh) bool {
+					return n.State == netlink.NUD_PERMANENT && n.IP.String() == other.Underlay.Addr().String()
+				})
+				if permanent != (other != host) {
+					t.Errorf("%s has a permanent entry for %s: %t", host.Name, other.Name, permanent)
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	if err := l.Down(context.Background(), nil); err != nil {
+		t.Error(err)
 	}
 }
 
