@@ -59,13 +59,17 @@ func TestAMillionPacketsOfStrangersDoNothing(t *testing.T) {
 		cfg.Peers = append(cfg.Peers, address(i))
 	}
 	s := r.segment(cfg, "a")
-	for i := range packets {
-		r.inject(address(peers+i%70_000), 0, vxlan(100, eth(mac(1), mac(2+i))))
-		if i%50 == 49 {
-			r.turn()
+	batch, p := frame.NewBatch(50, 128), vxlan(100, eth(mac(1), mac(2)))
+	for i := 0; i < packets; {
+		batch.Clear()
+		for d := batch.Next(); d != nil; d = batch.Next() {
+			mac(2 + i).Put(p[encap.HeaderLen+6:])
+			d.Outer.Src = address(peers + i%70_000)
+			batch.Commit(copy(d.Buffer(), p))
+			i++
 		}
+		r.v.workers[0].fromTunnel(batch.Frames)
 	}
-	r.turn()
 	if out := r.outs(); len(out) > 0 {
 		t.Errorf("%d frames were delivered", len(out))
 	}
