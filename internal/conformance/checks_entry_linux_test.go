@@ -93,6 +93,11 @@ func entryChecks() []check {
 			b.spoilt(m, withoutSum)
 			b.nowhere(m)
 		}},
+		{title: "no UDP checksum is taken over IPv6 where that was asked for", only: "IPv6", in: intent{zeroSum6: true}, run: func(b *bed) {
+			m := b.mark()
+			b.spoilt(m, withoutSum)
+			b.goes(m, everybody...)
+		}},
 		{title: "outer fragments are put together", only: "IPv4", run: func(b *bed) {
 			m := b.mark()
 			udp := nettest.VXLAN(8, vni, plain(broadcast, b.mac(), m))

@@ -2,6 +2,7 @@ package conformance
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"slices"
 	"strings"
@@ -57,6 +58,34 @@ func (b *bed) big(six bool, m string) []byte {
 	return in4(b.t, b.mac(), b.mac(), layers.IPv4{Flags: layers.IPv4DontFragment}, m+strings.Repeat("x", 3000))
 }
 
+// tellsMTU wants guest 1 to be told what the path carries.
+func (b *bed) tellsMTU(six bool) {
+	m := b.mark()
+	b.from(1, b.big(six, m))
+	mtu := func(f nettest.Frame) int {
+		p := gopacket.NewPacket(f.Bytes, layers.LayerTypeEthernet, gopacket.Default)
+		if icmp, ok := p.Layer(layers.LayerTypeICMPv4).(*layers.ICMPv4); ok && icmp.TypeCode == layers.CreateICMPv4TypeCode(3, 4) {
+			return int(icmp.Seq)
+		}
+		if icmp, ok := p.Layer(layers.LayerTypeICMPv6).(*layers.ICMPv6); ok && icmp.TypeCode.Type() == layers.ICMPv6TypePacketTooBig {
+			return int(binary.BigEndian.Uint32(icmp.Payload))
+		}
+		return 0
+	}
+	for until := time.Now().Add(b.patience()); ; time.Sleep(time.Millisecond) {
+		for _, f := range b.guests[1].ear.With(m) {
+			if got, want := mtu(f), underlayMTU-b.u.overhead; got == want {
+				return
+			} else if got != 0 {
+				verdict.Fail("it is told %d, not %d", got, want)
+			}
+		}
+		if time.Now().After(until) {
+			verdict.Fail("it is told nothing")
+		}
+	}
+}
+
 func mtuChecks() []check {
 	return part("MTU", []check{
 		{title: "the guests' interfaces have what the underlay carries less the overhead, 1450 or 1430", run: func(b *bed) {
@@ -72,6 +101,30 @@ func mtuChecks() []check {
 				verdict.Fail("%d packets leave", len(all))
 			}
 			b.at(2, m)
+		}},
+		{title: "who sends it is told what does fit, by ICMP", in: intent{jumbo: true}, run: func(b *bed) { b.tellsMTU(false) }},
+		{title: "who sends it is told what does fit, by ICMPv6", in: intent{jumbo: true}, run: func(b *bed) { b.tellsMTU(true) }},
+	})
+}
+
+func policyChecks() []check {
+	const g, dontLearn = 0x88, 0x40 // draft-smith-vxlan-group-policy section 2.1
+	policy := func(b *bed, second byte, frame []byte) []byte {
+		p := nettest.VXLAN(g, vni, frame)
+		p[1], p[2], p[3] = second, 0x12, 0x34
+		return p
+	}
+	return part("Group policy", []check{
+		{title: "a packet with a group policy id is taken where that was asked for", in: intent{gbp: true}, run: func(b *bed) {
+			m := b.mark()
+			b.datagram(b.u.b, policy(b, 0, plain(broadcast, b.mac(), m)))
+			b.goes(m, everybody...)
+		}},
+		{title: "its don't-learn bit is heeded", in: intent{gbp: true}, because: "the draft's section 2.1 has the receiver not learn from it; Linux reads the bit, and learns", run: func(b *bed) {
+			m, src := b.mark(), b.mac()
+			b.datagram(b.u.b, policy(b, dontLearn, plain(broadcast, src, m)))
+			b.at(1, m)
+			b.asks(src, flooded...)
 		}},
 	})
 }

@@ -131,6 +131,8 @@ func outerChecks() []check {
 		{title: "the DSCP is the inner one", run: func(b *bed) { b.wantTOS(0xb8, 0xb8) }},
 		{title: "the DSCP is what was asked for", in: intent{tos: 0x48}, run: func(b *bed) { b.wantTOS(0xb8, 0x48) }},
 		{title: "DF is set", only: "IPv4", run: func(b *bed) { b.wantDF(false, true); b.wantDF(true, true) }},
+		{title: "DF is not set where that was asked for", in: intent{df: "unset"}, only: "IPv4", run: func(b *bed) { b.wantDF(false, false); b.wantDF(true, false) }},
+		{title: "DF is the inner one where that was asked for", in: intent{df: "inherit"}, only: "IPv4", run: func(b *bed) { b.wantDF(false, false); b.wantDF(true, true) }},
 	}
 	for ecn, name := range ecnNames {
 		because := ""

@@ -11,11 +11,14 @@ import (
 type intent struct {
 	ttl  string // a number or inherit; "" is 64
 	tos  uint8  // 0 inherits
+	df   string // set, unset or inherit; "" is set
 	port uint16 // UDP port; 0 is 4789
 
 	noChecksum bool // send without outer UDP checksums
+	zeroSum6   bool // take packets without a checksum over IPv6
 	strict     bool // refuse reserved bits
 	peersOnly  bool // take from the two peers only
+	gbp        bool // carry the group policy id
 
 	noPeers    bool // nobody is replicated to
 	group      bool // BUM goes to a multicast group instead
@@ -23,6 +26,8 @@ type intent struct {
 	ageing     time.Duration // 0 is five minutes
 	maxMACs    int           // 0 is no limit that a check comes near
 	isolated   bool          // guests 1 and 2 are isolated from each other
+	suppress   bool          // answer ARP and neighbour solicitations for known neighbours
+	snooping   bool          // multicast only where it was asked for
 	jumbo      bool          // the segment's MTU is 9000, more than the underlay carries
 }
 

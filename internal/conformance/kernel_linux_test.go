@@ -1,6 +1,7 @@
 package conformance
 
 import (
+	"cmp"
 	"fmt"
 	"net"
 	"net/netip"
@@ -26,8 +27,14 @@ func (k *kernel) do(name, format string, args ...any) {
 func (k *kernel) start(t *testing.T, b *bed) {
 	k.b = b
 	in := b.in
-	b.host.Sysctl("net/ipv6/conf/default/disable_ipv6", "1")
-	k.ip("link add br0 type bridge mcast_snooping 0")
+	if !in.suppress { // which has a table of neighbours of IPv6 only where there is any
+		b.host.Sysctl("net/ipv6/conf/default/disable_ipv6", "1")
+	}
+	snoop := 0
+	if in.snooping {
+		snoop = 1
+	}
+	k.ip("link add br0 type bridge mcast_snooping %d", snoop)
 	k.ip("link add vx0 type vxlan %s", k.options())
 	k.ip("link set vx0 master br0")
 	for i, g := range b.guests[1:] {
@@ -46,6 +53,9 @@ func (k *kernel) start(t *testing.T, b *bed) {
 		for _, dev := range []string{"vx0", "p1", "p2", "p3"} {
 			k.bridge("link set dev %s learning off", dev)
 		}
+	}
+	if in.suppress {
+		k.bridge("link set dev vx0 neigh_suppress on")
 	}
 	if in.jumbo {
 		for _, dev := range []string{"p1", "p2", "p3", "vx0", "br0"} {
@@ -80,12 +90,15 @@ func (k *kernel) options() string {
 		add("tos", fmt.Sprintf("%#x", in.tos))
 	}
 	if u.switchAt.Is4() {
-		add("df", "set")
+		add("df", cmp.Or(in.df, "set"))
 	}
 	if in.noChecksum {
 		add("noudpcsum", "udp6zerocsumtx")
 	} else {
 		add("udpcsum")
+	}
+	if in.zeroSum6 {
+		add("udp6zerocsumrx")
 	}
 	if in.noLearning {
 		add("nolearning")
@@ -96,10 +109,18 @@ func (k *kernel) options() string {
 	if in.maxMACs != 0 {
 		add("maxaddress", fmt.Sprint(in.maxMACs))
 	}
+	if in.gbp {
+		add("gbp")
+	}
 	if in.group {
 		add("group", u.group.String(), "dev", "ul")
 	}
 	return strings.Join(o, " ")
+}
+
+// The bridge answers for what its own neighbour table has.
+func (k *kernel) know(a netip.Addr, mac net.HardwareAddr) {
+	k.ip("neigh replace %s lladdr %s dev br0 nud permanent", a, mac)
 }
 
 // The kernel carries a frame on before the call that sends it returns.

@@ -15,7 +15,7 @@ import (
 )
 
 func checks() []check {
-	return slices.Concat(outerChecks(), entryChecks(), ecnChecks(), switchChecks(), groupChecks(), mtuChecks())
+	return slices.Concat(outerChecks(), entryChecks(), ecnChecks(), switchChecks(), groupChecks(), mtuChecks(), policyChecks(), neighbourChecks())
 }
 
 // job are the checks that one switch can be asked, over one underlay.

@@ -91,6 +91,15 @@ func (u *uvtep) yaml() string {
 	if in.tos != 0 {
 		line("  tos: %d", in.tos)
 	}
+	if in.df != "" {
+		line("  df: %s", map[string]string{"set": "true", "unset": "false", "inherit": "inherit"}[in.df])
+	}
+	if in.zeroSum6 {
+		line("  zero_checksum6: true")
+	}
+	if in.gbp {
+		line("  gbp: true")
+	}
 	line("segments:\n  - vni: %d\n    learning: %t", vni, !in.noLearning)
 	switch {
 	case in.group:
@@ -104,6 +113,12 @@ func (u *uvtep) yaml() string {
 	if in.maxMACs != 0 {
 		line("    max_macs: %d", in.maxMACs)
 	}
+	if in.suppress {
+		line("    suppress: [arp, nd]")
+	}
+	if in.snooping {
+		line("    snooping: true")
+	}
 	if in.jumbo {
 		line("    mtu: 9000")
 	}
@@ -113,6 +128,9 @@ func (u *uvtep) yaml() string {
 	}
 	return s.String()
 }
+
+// It listens.
+func (*uvtep) know(netip.Addr, net.HardwareAddr) {}
 
 func (*uvtep) patience() time.Duration { return 10 * time.Second }
 
