@@ -14,15 +14,16 @@ import (
 	"github.com/uvtep/uvtep/vtep"
 )
 
-// flood keeps sending frames of all kinds from a guest until the function that
-// it returns is called; a guest whose interface vanishes is no error.
-func flood(t *testing.T, g *nettest.NS) (stop func()) {
+// flood keeps sending frames of all kinds from a guest, its own address in them,
+// until the function that it returns is called; a guest whose interface vanishes
+// is no error.
+func flood(t *testing.T, g *nettest.NS, own, other net.HardwareAddr) (stop func()) {
 	t.Helper()
 	out := nettest.Inject(t, g, "eth0")
 	ending, ended := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(ended)
-		frames := [][]byte{plainFrame(all, mac1, "<flood>"), plainFrame(mac3, mac1, "<flood>"), plainFrame(macX, mac1, "<flood>"), plainFrame(mdns, mac1, "<flood>")}
+		frames := [][]byte{plainFrame(all, own, "<flood>"), plainFrame(other, own, "<flood>"), plainFrame(macX, own, "<flood>"), plainFrame(mdns, own, "<flood>")}
 		for i := 0; ; i++ {
 			select {
 			case <-ending:
@@ -54,7 +55,7 @@ func TestAVTEPThatIsRestartedUnderLoadLeavesNothingBehind(t *testing.T) {
 		b := start(t, nb, base)
 		sb := segment(b, u.a)
 		b.attach(t, sb, gb, vtep.PortConfig{Name: "tb", MAC: mac3})
-		defer flood(t, gb)() // over all of the restarts
+		defer flood(t, gb, mac3, mac1)() // over all of the restarts
 
 		base.Local = u.a
 		var open, goroutines int
@@ -63,7 +64,7 @@ func TestAVTEPThatIsRestartedUnderLoadLeavesNothingBehind(t *testing.T) {
 			sa := segment(a, u.b)
 			a.attach(t, sa, ga, vtep.PortConfig{Name: "ta", MAC: mac1})
 			a.attach(t, sa, gk, vtep.PortConfig{Name: "kept", MAC: mac2})
-			stop := flood(t, ga)
+			stop := flood(t, ga, mac1, mac3)
 			// It is at work in both directions.
 			eventually(t, "frames go both ways", func() bool {
 				p := sa.Peers()
