@@ -49,7 +49,7 @@ func TestAVTEPThatIsRestartedUnderLoadLeavesNothingBehind(t *testing.T) {
 		ga, gk, gb := nettest.New(t, "ga"), nettest.New(t, "gk"), nettest.New(t, "gb")
 		base.Accept = vtep.AcceptAny
 		segment := func(h *host, peer netip.Addr) *vtep.Segment {
-			return h.segment(t, vtep.SegmentConfig{VNI: 100, Peers: []netip.Addr{peer}, Group: u.group, MACMoves: -1}) // both guests send as one
+			return h.segment(t, vtep.SegmentConfig{VNI: 100, Peers: []netip.Addr{peer}, Group: u.group})
 		}
 		base.Local = u.b
 		b := start(t, nb, base)
