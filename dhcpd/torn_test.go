@@ -2,6 +2,7 @@ package dhcpd_test
 
 import (
 	"bytes"
+	"errors"
 	"maps"
 	"math/rand/v2"
 	"os"
@@ -108,4 +109,37 @@ func loaded(t *testing.T, file string) map[int]time.Time {
 		t.Fatal(err)
 	}
 	return found
+}
+
+// The database makes its file larger than what it has in use, so that a file may
+// lose its end and be sound: wherever it is cut, it is refused or has every lease.
+func TestAFileThatIsCutShortIsRefusedOrHasEveryLease(t *testing.T) {
+	for _, n := range []int{4, 400} {
+		_, image := full(t, n)
+		name := filepath.Join(t.TempDir(), "cut.db")
+		refused := 0
+		for size := 0; size <= len(image); size += 2048 {
+			if err := os.WriteFile(name, image[:size], 0o600); err != nil {
+				t.Fatal(err)
+			}
+			store, err := dhcpd.OpenBolt(name)
+			if errors.Is(err, dhcpd.ErrStoreDamaged) {
+				refused++
+				continue
+			}
+			if err != nil {
+				t.Fatalf("cut to %d bytes: %v", size, err)
+			}
+			found := len(leases(t, store, 100))
+			if err := store.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if found != n {
+				t.Errorf("%d bytes of %d have %d leases of %d", size, len(image), found, n)
+			}
+		}
+		if refused < 4 {
+			t.Errorf("%d leases: %d cuts were refused", n, refused)
+		}
+	}
 }

@@ -30,12 +30,17 @@ func TestWhatIsDamagedIsMovedAsideWhereThatIsAskedForAndNothingElse(t *testing.T
 	if err := d.stop(); err != nil {
 		t.Fatal(err)
 	}
-	text, err := os.ReadFile(inState(w))
-	if err != nil {
-		t.Fatal(err)
-	}
-	torn := text[:len(text)/2]
-	for _, file := range []string{"leases.db", "reservations.json"} {
+	// Half of the lease store need not lack anything: the database makes its file
+	// larger than what it has in use.
+	for file, cut := range map[string]func(text []byte) int{
+		"leases.db":         func([]byte) int { return 2 * os.Getpagesize() }, // its headers, and nothing else
+		"reservations.json": func(text []byte) int { return len(text) / 2 },
+	} {
+		text, err := os.ReadFile(filepath.Join(state, file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		torn := text[:cut(text)]
 		if err := os.WriteFile(filepath.Join(state, file), torn, 0o600); err != nil {
 			t.Fatal(err)
 		}
