@@ -122,7 +122,7 @@ func TestEveryListIsATableAndAnArrayWithAllItsKeys(t *testing.T) {
 	h.write(empty)
 	h.run()
 	keys := map[string]string{
-		"segments": "vni name mtu group device group_error peers ports learning ageing_s macs dhcp dhcp6 ra",
+		"segments": "vni name mtu group device group_error peers ports learning ageing_s macs dhcp dhcp6 ra mtu_underlay warnings suppress neighbours suppress_answered suppress_flooded",
 		"ports":    "vni name kind state queues offload rx_packets rx_bytes rx_dropped tx_packets tx_bytes tx_dropped max_leases dhcp_rate dhcp_check_mac storm bind bindings trusted",
 		"fdb":      "vni mac ifname dst state age_s",
 		"peers":    "vni dst origin rx_packets rx_bytes tx_packets tx_bytes",
@@ -179,7 +179,8 @@ func TestEveryListIsATableAndAnArrayWithAllItsKeys(t *testing.T) {
 	segments := h.show("segments")
 	if diff := cmp.Diff(map[string]any{
 		"vni": 200., "name": "vni200", "mtu": 1450., "group": nil, "device": "", "group_error": nil, "peers": []any{}, "ports": []any{}, "learning": true,
-		"ageing_s": 300., "macs": 0., "dhcp": nil, "dhcp6": nil, "ra": false,
+		"ageing_s": 300., "macs": 0., "dhcp": nil, "dhcp6": nil, "ra": false, "mtu_underlay": 1450., "warnings": []any{},
+		"suppress": []any{}, "neighbours": 0., "suppress_answered": 0., "suppress_flooded": 0.,
 	}, segments[1]); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
@@ -377,7 +378,7 @@ func TestTablesChangeWhileRunning(t *testing.T) {
 		{"show segments --vni 0", 2, "outside 1..16777215"},
 		{"show segments extra", 2, `"extra" belongs to no flag; see uvtep show segments --help`},
 		{"show sgements", 2, "did you mean segments?"},
-		{"show", 2, "drops, fdb, leases, peers, ports, segments, workers"},
+		{"show", 2, "drops, fdb, leases, neighbours, peers, ports, segments, workers"},
 		{"shwo", 2, "did you mean show?"},
 		{"reload --frobnicate", 2, "--frobnicate"},
 		{"run", 2, "config"},

@@ -106,7 +106,7 @@ func TestAWrongConfigurationIsToldFaultByFault(t *testing.T) {
 workrs: 2
 segments:
   - vni: 16777216
-    suppress: [arp]
+    suppress: [rarp]
     ports: [{tap: tap0}, {tap: tap0}]
   - vni: 100
     dhcp: {subnet: 192.168.100.0/24, gateway: 10.0.0.1}
@@ -119,7 +119,7 @@ trunks: []
 FILE:1:38: underlay.mtu: unknown key
 FILE:2:1: workrs: unknown key; did you mean workers?
 FILE:4:10: segments[0].vni: 16777216 is outside 1..16777215
-FILE:5:5: segments[0].suppress: this version of uvtep cannot do that yet; leave the key out
+FILE:5:16: segments[0].suppress[0]: "rarp" is none of arp, nd; did you mean arp?
 FILE:6:32: segments[0].ports[1].tap: tap0 is also the name of segments[0].ports[0].tap (line 6)
 FILE:8:47: segments[1].dhcp.gateway: 10.0.0.1 is outside 192.168.100.0/24
 FILE:9:12: segments[1].dhcp6.subnet: is missing: the addresses to serve are needed, such as 2001:db8:100::/64
