@@ -56,7 +56,7 @@ func tinyE2E(t *testing.T, args ...string) *exec.Cmd {
 	t.Helper()
 	nettest.Root(t)
 	cmd := exec.Command(program, append([]string{
-		"bench", "e2e", "--systems", "kernel,uvtep", "--generator", "builtin", "--quick", "--time", "20ms", "--trial", "10ms",
+		"bench", "e2e", "--systems", "kernel,uvtep", "--generator", "builtin", "--quick", "--time", "400ms", "--trial", "10ms",
 	}, args...)...)
 	t.Cleanup(func() {
 		names, err := netns.List()
@@ -85,7 +85,7 @@ func tinyE2E(t *testing.T, args ...string) *exec.Cmd {
 func TestBenchE2EWritesATableAndFiles(t *testing.T) {
 	dir := t.TempDir()
 	out := finish(t, tinyE2E(t, "--out", dir), nil).ok(t)
-	for _, want := range []string{"\nvirt 1/1  round trip", "\nwire  every packet", "uvtep 1.2.3: ", "the built-in generator, 20ms", "✓ in " + dir + ": e2e.json, "} {
+	for _, want := range []string{"\nvirt 1/1  round trip", "\nwire  every packet", "uvtep 1.2.3: ", "the built-in generator, 400ms", "✓ in " + dir + ": e2e.json, "} {
 		if !strings.Contains(out, want) {
 			t.Errorf("it says nothing of %q:\n%s", want, out)
 		}
