@@ -170,6 +170,9 @@ type PortConfig struct {
 	Name     string           // of the TAP, created if it is not there; "" = the last element of Stream, or NIC
 	Stream   string           // path of a Unix socket that QEMU connects to (-netdev stream), instead of a TAP
 	NIC      string           // interface whose frames enter the segment, all of them, instead of a TAP; NetNS is where it is
+	Trunk    string           // a TAP that is a port of several segments, told apart by 802.1Q tag; Name, if it is "", is made of it and VLAN
+	Pair     string           // one end of a pair that joins two segments, instead of a TAP
+	VLAN     uint16           // 1..4094: what the port has on the trunk; what the pair takes out of this segment. 0: on a trunk, what has no tag; of a pair, everything
 	NetNS    string           // namespace that the kernel side is moved to; "" = stay
 	Rename   string           // its name there; "" = keep
 	Bridge   string           // Linux bridge that it is enslaved to

@@ -5,11 +5,13 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 
 	"github.com/uvtep/uvtep/encap"
 	"github.com/uvtep/uvtep/fdb"
 	"github.com/uvtep/uvtep/internal/frame"
 	"github.com/uvtep/uvtep/internal/nic"
+	"github.com/uvtep/uvtep/internal/pair"
 	"github.com/uvtep/uvtep/internal/stream"
 	"github.com/uvtep/uvtep/internal/tap"
 	"github.com/uvtep/uvtep/internal/underlay"
@@ -22,11 +24,21 @@ func (c PortConfig) kind() string {
 		return "stream"
 	case c.NIC != "":
 		return "nic"
+	case c.Trunk != "":
+		return "trunk"
+	case c.Pair != "":
+		return "pair"
 	}
 	return "tap"
 }
 
 func (c PortConfig) withDefaults() (PortConfig, error) {
+	if c.VLAN > frame.MaxVLAN || c.VLAN != 0 && c.Trunk == "" && c.Pair == "" {
+		return c, fmt.Errorf("port %s: %w: VLAN %d: only a trunk or a pair has one, from 1 to %d", c.Name, ErrInvalid, c.VLAN, frame.MaxVLAN)
+	}
+	if c.Trunk != "" && c.Name == "" {
+		c.Name = trunkPort(c.Trunk, c.VLAN)
+	}
 	bad := func(what string) (PortConfig, error) {
 		return c, fmt.Errorf("port %s: %w: %s", cmp.Or(c.Name, c.Stream, c.NIC), ErrInvalid, what)
 	}
@@ -63,11 +75,36 @@ func (s *Segment) openDevice(cfg PortConfig) (Device, error) {
 		return stream.Open(stream.Config{Path: cfg.Stream})
 	case "nic":
 		return nic.Open(nic.Config{Name: cfg.NIC, NetNS: cfg.NetNS, Queues: s.v.cfg.Workers, Offload: s.v.cfg.offload().ofTAPs(), Not: s.v.cfg.Local})
+	case "trunk":
+		return s.joinTrunk(cfg)
+	case "pair":
+		return s.plugPair(cfg)
 	}
-	return s.v.cfg.OpenTAP(tap.Config{
+	return s.v.cfg.OpenTAP(s.tapConfig(cfg))
+}
+
+func (s *Segment) tapConfig(cfg PortConfig) tap.Config {
+	return tap.Config{
 		Name: cfg.Name, NetNS: cfg.NetNS, Rename: cfg.Rename, MAC: cfg.MAC, Bridge: cfg.Bridge, MTU: s.cfg.MTU, Queues: s.v.cfg.Workers,
 		Offload: s.v.cfg.offload().ofTAPs(), MaxSegments: maxSegments(s.cfg.MTU),
-	})
+	}
+}
+
+// plugPair takes an end of a pair; the first that comes makes the pair. It is
+// called under v.mu.
+func (s *Segment) plugPair(cfg PortConfig) (tap.Device, error) {
+	v := s.v
+	maps.DeleteFunc(v.pairs, func(_ string, p *pair.Pair) bool { return p.Unplugged() })
+	p := v.pairs[cfg.Pair]
+	if p == nil {
+		p = pair.New(v.cfg.Workers)
+	}
+	end, err := p.Plug(cfg.Name, cfg.VLAN, s.cfg.MTU)
+	if err != nil {
+		return nil, fmt.Errorf("pair %s: %w", cfg.Pair, err)
+	}
+	v.pairs[cfg.Pair] = p
+	return end, nil
 }
 
 // maxSegments is how many segments of a super-frame make one train.

@@ -276,6 +276,16 @@ func TestEveryDropIsCountedOnceWithItsReasonUnderItsSegment(t *testing.T) {
 		{"a router at a port that is not trusted", Config{}, SegmentConfig{RA: &RAConfig{}}, func(r *rig, s *Segment) {
 			r.fromPort("a", icmp6(t, multicastMAC(allNodes), mac(1), ipv6(guest6, allNodes, 255, layers.IPProtocolICMPv6), 134, &layers.ICMPv6RouterAdvertisement{}))
 		}, "rogue_ra@100", false},
+		{"a VLAN that no segment has", Config{}, SegmentConfig{}, func(r *rig, s *Segment) {
+			r.attach(s, PortConfig{Trunk: "t", VLAN: 10})
+			r.fromPort("t", inVLAN(11, eth(mac(1), mac(2))))
+		}, "vlan_unmapped@0", false},
+		{"a ring of pairs", Config{}, SegmentConfig{}, func(r *rig, s *Segment) {
+			other, _ := r.v.Segment(200)
+			r.join("p", s, 0, other, 0)
+			r.join("q", s, 0, other, 0)
+			r.fromPort("a", eth(fdb.Broadcast, mac(1)))
+		}, "pair_loop@100 pair_loop@100", false},
 		{"a message about another client", Config{}, SegmentConfig{DHCP: dhcpConfig(9)}, func(r *rig, s *Segment) {
 			r.attach(s, PortConfig{Name: "strict", DHCPCheckMAC: true})
 			r.fromPort("strict", broadcastBOOTP(t, mac(1), (&dhcpdtest.Client{MAC: hw(mac(2))}).Discover()))

@@ -143,6 +143,12 @@ func plainFrames(t testing.TB, b []byte, o frame.Offload) (out [][]byte) {
 // by flow.
 func arrivals(t testing.TB, r *rig) (got map[string][][]byte, supers int) {
 	t.Helper()
+	return arrivalsAs(t, r, func(name string, b []byte, o frame.Offload) (string, []byte, frame.Offload) { return name, b, o })
+}
+
+// arrivalsAs is arrivals where what a device got is read as somebody else's.
+func arrivalsAs(t testing.TB, r *rig, as func(name string, b []byte, o frame.Offload) (string, []byte, frame.Offload)) (got map[string][][]byte, supers int) {
+	t.Helper()
 	got = map[string][][]byte{}
 	add := func(where string, b []byte) {
 		p := gopacket.NewPacket(b, layers.LayerTypeEthernet, gopacket.NoCopy)
@@ -158,8 +164,9 @@ func arrivals(t testing.TB, r *rig) (got map[string][][]byte, supers int) {
 			if o.GSO != frame.GSONone {
 				supers++
 			}
+			where, b, o := as(name, b, o)
 			for _, f := range plainFrames(t, b, o) {
-				add(name, f)
+				add(where, f)
 			}
 		}
 	}

@@ -97,7 +97,7 @@ func (s *Segment) AttachPort(cfg PortConfig) (*Port, error) {
 	vw.takes |= p.offload.Complete()
 	s.table.SetLimit(fdb.Local(p.id), cfg.MaxMACs)
 	s.view.Store(&vw)
-	if err := p.listen(); err != nil {
+	if err := p.start(); err != nil {
 		return nil, errors.Join(err, s.detach(p))
 	}
 	own := slices.DeleteFunc(slices.Clone(s.cfg.FDB), func(e StaticEntry) bool { return e.Port != cfg.Name })
@@ -114,22 +114,43 @@ func (s *Segment) AttachPort(cfg PortConfig) (*Port, error) {
 
 // listen gives each queue to a worker. Where there is one for each, they go by
 // number, as those of the tunnel do: then a flow meets its answers at one worker.
-// Single queues of many ports are spread over the workers.
-func (p *Port) listen() error {
-	workers := p.seg.v.workers
+// Single queues of many ports are spread over the workers. What is read is a
+// port's, or a trunk's.
+func (v *VTEP) listen(queues []tap.Queue, spread int, p *Port, t *trunk) (all []*source, err error) {
 	first := 0
-	if len(p.queues) < len(workers) {
-		first = int(p.id) + int(p.seg.vni)
+	if len(queues) < len(v.workers) {
+		first = spread
 	}
-	for i, q := range p.queues {
-		w := workers[(first+i)%len(workers)]
-		src := &source{r: q, port: p, worker: w}
+	for i, q := range queues {
+		w := v.workers[(first+i)%len(v.workers)]
+		src := &source{r: q, port: p, trunk: t, worker: w}
 		if err := w.poll.add(src); err != nil {
-			return fmt.Errorf("port %s: %w", p.cfg.Name, err)
+			return all, err
 		}
-		p.sources = append(p.sources, src)
+		all = append(all, src)
+	}
+	return all, nil
+}
+
+// start has the port's frames come in.
+func (p *Port) start() (err error) {
+	if m, ok := p.dev.(*member); ok {
+		return m.start(p)
+	}
+	if p.sources, err = p.seg.v.listen(p.queues, int(p.id)+int(p.seg.vni), p, nil); err != nil {
+		return fmt.Errorf("port %s: %w", p.cfg.Name, err)
 	}
 	return nil
+}
+
+// stop lets no more frames come in, but for those that workers hold already.
+func (p *Port) stop() {
+	if m, ok := p.dev.(*member); ok {
+		m.stop()
+	}
+	for _, src := range p.sources {
+		src.worker.poll.remove(src)
+	}
 }
 
 // DetachPort takes a port away and closes its TAP.
@@ -150,9 +171,7 @@ func (s *Segment) detach(p *Port) error {
 	if !p.told.Swap(true) && p.up && p.link.Load() {
 		s.tell(Event{Kind: EventPortDown, Port: p.cfg.Name})
 	}
-	for _, src := range p.sources {
-		src.worker.poll.remove(src)
-	}
+	p.stop()
 	s.v.settle()
 	s.table.FlushDst(fdb.Local(p.id), true)
 	s.forgetNeighbours(map[fdb.Dst]bool{fdb.Local(p.id): true})
@@ -215,7 +234,8 @@ func (s *Segment) port(name string) *Port {
 type PortStats struct {
 	ID       uint32
 	Name     string
-	Kind     string // tap, stream, nic
+	Kind     string // tap, stream, nic, trunk, pair
+	VLAN     uint16 // of a trunk or pair; 0 = none
 	State    string // up, down
 	Vanished bool   // its device is gone for good: it is down until another one is attached
 	Queues   int
@@ -254,7 +274,7 @@ func (s *Segment) Ports() []PortStats {
 // Stats describes the port as it is now.
 func (p *Port) Stats() PortStats {
 	l, up := p.limits.Load(), p.linkUp()
-	st := PortStats{ID: p.id, Name: p.cfg.Name, Kind: p.cfg.kind(), State: "up", Vanished: p.gone.Load(), Queues: len(p.queues), Isolated: p.cfg.Isolated, MaxMACs: l.macs, Offload: p.dev.Offload().Names(),
+	st := PortStats{ID: p.id, Name: p.cfg.Name, Kind: p.cfg.kind(), VLAN: p.cfg.VLAN, State: "up", Vanished: p.gone.Load(), Queues: len(p.queues), Isolated: p.cfg.Isolated, MaxMACs: l.macs, Offload: p.dev.Offload().Names(),
 		MaxLeases: l.leases, DHCPRate: l.rate, DHCPCheckMAC: l.checkMAC, Storm: l.storm}
 	st.GBP, st.GBPAllow = l.policy.Group(), l.groups
 	st.Trusted = true

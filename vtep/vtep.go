@@ -17,6 +17,7 @@ import (
 	"github.com/uvtep/uvtep/encap"
 	"github.com/uvtep/uvtep/fdb"
 	"github.com/uvtep/uvtep/internal/frame"
+	"github.com/uvtep/uvtep/internal/pair"
 	"github.com/uvtep/uvtep/internal/underlay"
 )
 
@@ -45,9 +46,12 @@ type VTEP struct {
 	held                   *request      // was taken, and could not be decided on at once; comes first
 	heard                  chan heard    // what the services want to know
 
-	mu       sync.Mutex // changes of the set of segments, and of any segment
-	closed   bool
-	segments atomic.Pointer[map[encap.VNI]*Segment]
+	mu         sync.Mutex // changes of the set of segments, and of any segment
+	closed     bool
+	trunks     map[string]*trunk     // those that are open, by name; under mu, as what follows
+	trunksKept int                   // how many want them kept open, used or not
+	pairs      map[string]*pair.Pair // those that have an end plugged, and some that had
+	segments   atomic.Pointer[map[encap.VNI]*Segment]
 }
 
 // New opens the underlay and makes the workers; Run starts them. The error
@@ -73,7 +77,8 @@ func New(cfg Config) (*VTEP, error) {
 	if err != nil {
 		return nil, errors.Join(err, ep.Close())
 	}
-	v := &VTEP{cfg: cfg, ep: ep, mtu: mtu - encap.Overhead(cfg.Local), start: cfg.Clock(), after: time.AfterFunc, unknown: make(dropTable, cfg.Workers), macs: fdb.NewTotal(max(cfg.MaxMACs, 0)), news: newNews(), heard: make(chan heard, heardLen)}
+	v := &VTEP{cfg: cfg, ep: ep, mtu: mtu - encap.Overhead(cfg.Local), start: cfg.Clock(), after: time.AfterFunc, unknown: make(dropTable, cfg.Workers), macs: fdb.NewTotal(max(cfg.MaxMACs, 0)), news: newNews(), heard: make(chan heard, heardLen),
+		trunks: map[string]*trunk{}, pairs: map[string]*pair.Pair{}}
 	if cfg.Local.Is4() {
 		a := cfg.Local.As4()
 		v.local4 = binary.BigEndian.Uint32(a[:])

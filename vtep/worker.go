@@ -158,9 +158,12 @@ func (w *worker) carryFrom(s *source) int {
 	frames := w.batch.Frames[:w.batch.N]
 	w.batches.add(1)
 	w.rx.add(uint64(n))
-	if s.port != nil {
+	switch {
+	case s.port != nil:
 		w.fromPort(s.port, frames)
-	} else {
+	case s.trunk != nil:
+		w.fromTrunk(s.trunk, frames)
+	default:
 		w.fromTunnel(frames)
 	}
 	return n
@@ -170,19 +173,14 @@ func (w *worker) carryFrom(s *source) int {
 // goes on like that would keep the worker from sleeping, so it is left alone
 // until retry.
 func (w *worker) readFailed(s *source, n int, err error) {
-	if errors.Is(err, tap.ErrGone) && s.port != nil {
-		s.port.gone.Store(true)
+	if errors.Is(err, tap.ErrGone) && s.vanished() {
 		w.poll.remove(s)
 		return
 	}
 	w.readErrors.add(1)
 	if !s.told {
 		s.told = true
-		where := []any{"from", "tunnel"}
-		if s.port != nil {
-			where = []any{"vni", s.port.seg.vni, "port", s.port.cfg.Name}
-		}
-		w.v.cfg.Logger.Error("frames cannot be read; trying again for as long as it takes", append(where, "err", err)...)
+		w.v.cfg.Logger.Error("frames cannot be read; trying again for as long as it takes", append(s.name(), "err", err)...)
 	}
 	if n > 0 {
 		s.failed = 0

@@ -111,7 +111,7 @@ segments:
   - vni: 100
     dhcp: {subnet: 192.168.100.0/24, gateway: 10.0.0.1}
     dhcp6: {}
-trunks: []
+trunks: [{tap: tap0, vlans: {4095: 100}}]
 `), 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -123,7 +123,8 @@ FILE:5:16: segments[0].suppress[0]: "rarp" is none of arp, nd; did you mean arp?
 FILE:6:32: segments[0].ports[1].tap: tap0 is also the name of segments[0].ports[0].tap (line 6)
 FILE:8:47: segments[1].dhcp.gateway: 10.0.0.1 is outside 192.168.100.0/24
 FILE:9:12: segments[1].dhcp6.subnet: is missing: the addresses to serve are needed, such as 2001:db8:100::/64
-FILE:10:1: trunks: this version of uvtep cannot do that yet; leave the key out
+FILE:10:16: trunks[0].tap: tap0 is also the name of segments[0].ports[0].tap (line 6)
+FILE:10:36: trunks[0].vlans.4095: VLAN 4095 is outside 1..4094
 `, "FILE", h.file)
 	for _, command := range []string{"validate", "run"} {
 		r := finish(t, exec.Command(program, command, "-c", h.file), h.NS)

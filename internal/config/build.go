@@ -18,10 +18,17 @@ func (s *source) config(raw *rawConfig) *Config {
 		API:      s.api("api", &raw.API),
 		MaxMACs:  int(s.integer("max_macs", raw.MaxMACs, 0, 1<<24, 0)),
 	}
+	for i := range raw.Trunks {
+		c.Trunks = append(c.Trunks, s.trunk(path("trunks").index(i), &raw.Trunks[i]))
+	}
+	for i := range raw.Pairs {
+		c.Pairs = append(c.Pairs, s.pair(path("pairs").index(i), &raw.Pairs[i]))
+	}
+	s.shared = sharedPorts(c)
 	for i := range raw.Segments {
 		c.Segments = append(c.Segments, s.segment(path("segments").index(i), &raw.Segments[i], &c.Underlay))
 	}
-	s.acrossSegments(c.Segments)
+	s.across(c)
 	return c
 }
 

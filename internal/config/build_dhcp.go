@@ -7,7 +7,7 @@ import (
 	"github.com/uvtep/uvtep/dhcpd"
 )
 
-func (s *source) dhcp(p path, raw *rawDHCP, ports []Port) *DHCP {
+func (s *source) dhcp(p path, raw *rawDHCP, ports []string) *DHCP {
 	d := &DHCP{
 		Domain:          s.domain(p.key("domain"), raw.Domain),
 		Authoritative:   raw.Authoritative,

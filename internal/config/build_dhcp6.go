@@ -9,7 +9,7 @@ import (
 	"github.com/uvtep/uvtep/dhcpd"
 )
 
-func (s *source) dhcp6(p path, raw *rawDHCP6, ports []Port) *DHCP6 {
+func (s *source) dhcp6(p path, raw *rawDHCP6, ports []string) *DHCP6 {
 	d := &DHCP6{
 		DNS:         hosts(s, p.key("dns"), raw.DNS, v6),
 		Search:      s.search(p.key("search"), raw.Search),
@@ -126,7 +126,7 @@ func (s *source) delegations(p path, raw []rawDelegation, subnet netip.Prefix) [
 	return out
 }
 
-func (s *source) reservations6(p path, raw []rawHost6, d *DHCP6, ports []Port) []Host6 {
+func (s *source) reservations6(p path, raw []rawHost6, d *DHCP6, ports []string) []Host6 {
 	var out []Host6
 	owners, ips := owners{s: s, ports: ports}, registry[netip.Addr]{}
 	for i := range raw {

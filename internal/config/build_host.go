@@ -10,7 +10,7 @@ import (
 	"github.com/uvtep/uvtep/dhcpd"
 )
 
-func (s *source) hosts(p path, raw []rawHost, d *DHCP, ports []Port) []Host {
+func (s *source) hosts(p path, raw []rawHost, d *DHCP, ports []string) []Host {
 	var out []Host
 	owners, ips := owners{s: s, ports: ports}, registry[netip.Addr]{}
 	for i := range raw {
@@ -47,7 +47,7 @@ func (s *source) hosts(p path, raw []rawHost, d *DHCP, ports []Port) []Host {
 // owners are the clients that reservations are for: each has one of them.
 type owners struct {
 	s     *source
-	ports []Port
+	ports []string
 	seen  registry[string] // a kind of owner and its bytes
 }
 

@@ -94,12 +94,12 @@ func (s *source) socketPath(p path, v string) string {
 }
 
 // portName parses the name of one of the segment's ports.
-func (s *source) portName(p path, v portNameText, ports []Port) string {
+func (s *source) portName(p path, v portNameText, ports []string) string {
 	if !s.has(p) {
 		return ""
 	}
 	name := string(v)
-	if !slices.ContainsFunc(ports, func(q Port) bool { return q.Name() == name && name != "" }) {
+	if name == "" || !slices.Contains(ports, name) {
 		s.fault(p, "the segment has no port %q", name)
 		return ""
 	}

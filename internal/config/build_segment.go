@@ -44,8 +44,12 @@ func (s *source) segment(p path, raw *rawSegment, u *Underlay) Segment {
 		s.needGBP(at, u)
 		seg.Ports = append(seg.Ports, port)
 	}
+	ports := slices.Clone(s.shared[seg.VNI])
+	for i := range seg.Ports {
+		ports = append(ports, seg.Ports[i].Name())
+	}
 	for i := range raw.FDB {
-		seg.FDB = append(seg.FDB, s.static(p.key("fdb").index(i), &raw.FDB[i], seg.Ports, u))
+		seg.FDB = append(seg.FDB, s.static(p.key("fdb").index(i), &raw.FDB[i], ports, u))
 	}
 	for i, v := range raw.Suppress {
 		at := p.key("suppress").index(i)
@@ -58,10 +62,10 @@ func (s *source) segment(p path, raw *rawSegment, u *Underlay) Segment {
 	}
 	s.withinSegment(p, &seg)
 	if raw.DHCP != nil {
-		seg.DHCP = s.dhcp(p.key("dhcp"), raw.DHCP, seg.Ports)
+		seg.DHCP = s.dhcp(p.key("dhcp"), raw.DHCP, ports)
 	}
 	if raw.DHCP6 != nil {
-		seg.DHCP6 = s.dhcp6(p.key("dhcp6"), raw.DHCP6, seg.Ports)
+		seg.DHCP6 = s.dhcp6(p.key("dhcp6"), raw.DHCP6, ports)
 	}
 	if raw.RA != nil && !raw.RA.Off {
 		seg.RA = s.ra(p.key("ra"), raw.RA, seg.DHCP6, seg.MTU)
@@ -228,7 +232,7 @@ func finalName(p Port) string {
 	return cmp.Or(p.TAP, p.NIC)
 }
 
-func (s *source) static(p path, raw *rawStatic, ports []Port, u *Underlay) StaticEntry {
+func (s *source) static(p path, raw *rawStatic, ports []string, u *Underlay) StaticEntry {
 	var e StaticEntry
 	s.missing(p.key("mac"), "a static entry is for a hardware address")
 	e.MAC, _ = s.mac(p.key("mac"), raw.MAC)

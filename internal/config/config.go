@@ -21,6 +21,8 @@ type Config struct {
 	API      API
 	MaxMACs  int       // learned MACs of all segments together; 0 = no limit
 	Segments []Segment // in the order of the file; their VNIs differ
+	Trunks   []Trunk   // likewise; their TAPs differ
+	Pairs    []Pair    // likewise; their names differ
 }
 
 // Offload says which offloads are used where the kernel has them.
@@ -184,6 +186,32 @@ type Address struct {
 
 // Storm limits floods, packets a second of each class; 0 = no limit.
 type Storm struct{ Broadcast, Multicast, Unknown int }
+
+// Trunk is a TAP that is a port of several segments. What Port says of limits holds
+// in each of them.
+type Trunk struct {
+	Port
+	VLANs  []VLAN // by VLAN; neither VLANs nor VNIs, nor Native, are there twice
+	Native uint32 // VNI of untagged frames; 0 = none
+}
+
+// VLAN is a segment's place on a trunk.
+type VLAN struct {
+	VLAN uint16 // 1..4094; 0 = untagged
+	VNI  uint32
+}
+
+// Pair joins two segments.
+type Pair struct {
+	Name string
+	A, B End
+}
+
+// End is one end of a pair.
+type End struct {
+	VNI  uint32
+	VLAN uint16 // 0 = all frames, as they are
+}
 
 // Defaults of keys that are left out.
 const (

@@ -3,6 +3,7 @@ package config
 import (
 	"net/netip"
 	"path/filepath"
+	"strconv"
 	"strings"
 )
 
@@ -48,12 +49,12 @@ func (s *source) withinSegment(p path, seg *Segment) {
 	}
 }
 
-// acrossSegments checks what must differ in the whole configuration.
-func (s *source) acrossSegments(segments []Segment) {
-	type named struct{ netns, name string }
-	vnis, names, ports, finals := registry[uint32]{}, registry[string]{}, registry[string]{}, registry[named]{}
-	for i := range segments {
-		seg, p := &segments[i], path("segments").index(i)
+// across checks what must differ in the whole configuration, and what must be
+// somewhere in it.
+func (s *source) across(c *Config) {
+	vnis, names, ports := registry[uint32]{}, registry[string]{}, newPortNames(s)
+	for i := range c.Segments {
+		seg, p := &c.Segments[i], path("segments").index(i)
 		if seg.VNI != 0 {
 			if first, taken := vnis.claim(seg.VNI, p.key("vni")); taken {
 				s.fault(p.key("vni"), "%d is also the VNI of %s", seg.VNI, s.other(first))
@@ -63,24 +64,99 @@ func (s *source) acrossSegments(segments []Segment) {
 		}
 		for j, port := range seg.Ports {
 			at := p.key("ports").index(j)
-			if port.Name() == "" {
-				continue
-			}
-			if first, taken := ports.claim(port.Name(), at.key(port.Key())); taken {
-				s.fault(at.key(port.Key()), "%s is also the name of %s", port.Name(), s.other(first))
-				continue
-			}
-			if port.Stream != "" {
-				continue
-			}
-			key := port.Key()
-			if port.Rename != "" {
-				key = "rename"
-			}
-			if first, taken := finals.claim(named{namespace(port.NetNS), finalName(port)}, at.key(key)); taken {
-				s.fault(at.key(key), "%s is also the name of %s in the same namespace", finalName(port), s.other(first))
+			if ports.claim(at.key(port.Key()), port.Name()) {
+				ports.claimInterface(at, port)
 			}
 		}
+	}
+	for i := range c.Trunks {
+		s.acrossTrunk(path("trunks").index(i), &c.Trunks[i], vnis, ports)
+	}
+	type joint [2]End
+	joints := registry[joint]{}
+	for i := range c.Pairs {
+		pair, p := &c.Pairs[i], path("pairs").index(i)
+		a, b := pair.PortNames()
+		if pair.Name != "" && ports.claim(p.key("name"), a) {
+			ports.claim(p.key("name"), b)
+		}
+		s.segmentOf(p.key("a").key("vni"), pair.A.VNI, vnis)
+		s.segmentOf(p.key("b").key("vni"), pair.B.VNI, vnis)
+		of := joint{pair.A, pair.B}
+		if of[0].VNI > of[1].VNI {
+			of[0], of[1] = of[1], of[0]
+		}
+		if first, taken := joints.claim(of, p); taken && of[0].VNI != 0 {
+			s.fault(p, "joins the same as %s: frames would go round", s.other(first))
+		}
+	}
+}
+
+// acrossTrunk is across for a trunk.
+func (s *source) acrossTrunk(p path, t *Trunk, vnis registry[uint32], ports portNames) {
+	if !ports.claim(p.key("tap"), t.TAP) {
+		return
+	}
+	ports.claimInterface(p, t.Port)
+	here := registry[uint32]{}
+	for _, m := range t.Segments() {
+		at := p.key("native")
+		if m.VLAN != 0 {
+			at = p.key("vlans").key(strconv.Itoa(int(m.VLAN)))
+			ports.claim(at, t.PortName(m.VLAN))
+		}
+		if first, taken := here.claim(m.VNI, at); taken {
+			s.fault(at, "%d is also the VNI of %s: a segment is on a trunk once", m.VNI, s.other(first))
+			continue
+		}
+		s.segmentOf(at, m.VNI, vnis)
+	}
+}
+
+// segmentOf checks that a segment is there that something belongs to.
+func (s *source) segmentOf(p path, vni uint32, vnis registry[uint32]) {
+	if _, there := vnis[vni]; !there && vni != 0 {
+		s.fault(p, "there is no segment %d", vni)
+	}
+}
+
+// portNames are the names that ports have, and their interfaces.
+type portNames struct {
+	s      *source
+	names  registry[string]
+	finals registry[interfaceName]
+}
+
+// interfaceName is what an interface is called, and where.
+type interfaceName struct{ netns, name string }
+
+func newPortNames(s *source) portNames {
+	return portNames{s, registry[string]{}, registry[interfaceName]{}}
+}
+
+// claim notes the name of a port, unless it is another's.
+func (n portNames) claim(p path, name string) bool {
+	if name == "" {
+		return false
+	}
+	first, taken := n.names.claim(name, p)
+	if taken {
+		n.s.fault(p, "%s is also the name of %s", name, n.s.other(first))
+	}
+	return !taken
+}
+
+// claimInterface notes what the interface of a port is called.
+func (n portNames) claimInterface(p path, port Port) {
+	if port.Stream != "" {
+		return
+	}
+	at := p.key(port.Key())
+	if port.Rename != "" {
+		at = p.key("rename")
+	}
+	if first, taken := n.finals.claim(interfaceName{namespace(port.NetNS), finalName(port)}, at); taken {
+		n.s.fault(at, "%s is also the name of %s in the same namespace", finalName(port), n.s.other(first))
 	}
 }
 

@@ -109,6 +109,8 @@ func (s *source) value(n ast.Node, v reflect.Value, p path, key place) {
 		s.mapping(n, v, p)
 	case reflect.Slice:
 		s.list(n, v, p)
+	case reflect.Map:
+		s.table(n, v, p)
 	case reflect.Bool:
 		b, ok := n.(*ast.BoolNode)
 		if !ok {
@@ -177,7 +179,7 @@ func (s *source) mapping(n ast.Node, v reflect.Value, p path) {
 		seen[name] = at
 		i := slices.Index(fields, name)
 		if i < 0 || name == "-" {
-			s.faultAt(at, p.key(name), "%s", unknown(v.Type(), name, fields))
+			s.faultAt(at, p.key(name), "%s", unknown(name, fields))
 			continue
 		}
 		if e.Value == nil {
@@ -189,17 +191,34 @@ func (s *source) mapping(n ast.Node, v reflect.Value, p path) {
 	}
 }
 
-// planned are keys that this version does not have and that a file for a later
-// one may hold, by the struct that they will stand in.
-var planned = map[reflect.Type][]string{
-	reflect.TypeFor[rawConfig](): {"trunks"},
+// table decodes a mapping whose keys are data: numbers to numbers.
+func (s *source) table(n ast.Node, v reflect.Value, p path) {
+	entries, ok := entriesOf(n)
+	if !ok {
+		s.fault(p, "a mapping of numbers is needed, not %s", kindOf(n))
+		return
+	}
+	v.Set(reflect.MakeMapWithSize(v.Type(), len(entries)))
+	seen := make(map[string]place, len(entries))
+	for _, e := range entries {
+		name, at := keyName(e.Key), placeOf(e.Key)
+		if first, twice := seen[name]; twice {
+			s.faultAt(at, p.key(name), "is given twice, first on line %d", first.line)
+			continue
+		}
+		seen[name] = at
+		if e.Value == nil {
+			s.faultAt(at, p.key(name), "has no value: give it one, or leave the key out")
+			continue
+		}
+		number := reflect.New(v.Type().Elem()).Elem()
+		s.value(e.Value, number, p.key(name), at)
+		v.SetMapIndex(reflect.ValueOf(name), number)
+	}
 }
 
 // unknown says what is wrong with a key that a struct does not have.
-func unknown(t reflect.Type, name string, fields []string) string {
-	if slices.Contains(planned[t], name) {
-		return "this version of uvtep cannot do that yet; leave the key out"
-	}
+func unknown(name string, fields []string) string {
 	if meant := suggest(name, fields); meant != "" {
 		return "unknown key; did you mean " + meant + "?"
 	}

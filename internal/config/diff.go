@@ -3,6 +3,7 @@ package config
 import (
 	"reflect"
 	"slices"
+	"strings"
 )
 
 // Changes are what a reload has to do. A port may move from one segment to
@@ -15,7 +16,14 @@ type Changes struct {
 	Added        []Segment // in the order of the new configuration
 	Removed      []Segment // in the order of the old one
 	Changed      []SegmentChange
-	MaxMACs      bool // of all segments together
+	MaxMACs      bool           // of all segments together
+	Shared       []SharedChange // trunks, then pairs, by name
+}
+
+// SharedChange is a trunk or pair of which something differs.
+type SharedChange struct {
+	Name string // such as "trunk trunk0"
+	What string // added, removed, changed
 }
 
 // SegmentChange is a segment of which something differs; its VNI does not.
@@ -48,6 +56,8 @@ func Diff(from, to *Config) Changes {
 			c.Changed = append(c.Changed, change)
 		}
 	}
+	c.Shared = append(c.Shared, sharedChanges("trunk ", from.Trunks, to.Trunks, func(t Trunk) string { return t.TAP })...)
+	c.Shared = append(c.Shared, sharedChanges("pair ", from.Pairs, to.Pairs, func(p Pair) string { return p.Name })...)
 	return c
 }
 
@@ -57,6 +67,28 @@ func byVNI(list []Segment) map[uint32]*Segment {
 		all[list[i].VNI] = &list[i]
 	}
 	return all
+}
+
+func sharedChanges[T any](what string, from, to []T, name func(T) string) (out []SharedChange) {
+	before, now := map[string]T{}, map[string]T{}
+	for _, v := range from {
+		before[name(v)] = v
+	}
+	for _, v := range to {
+		now[name(v)] = v
+		if was, there := before[name(v)]; !there {
+			out = append(out, SharedChange{what + name(v), "added"})
+		} else if !reflect.DeepEqual(was, v) {
+			out = append(out, SharedChange{what + name(v), "changed"})
+		}
+	}
+	for n := range before {
+		if _, there := now[n]; !there {
+			out = append(out, SharedChange{what + n, "removed"})
+		}
+	}
+	slices.SortFunc(out, func(a, b SharedChange) int { return strings.Compare(a.Name, b.Name) })
+	return out
 }
 
 func compare(a, b *Segment) SegmentChange {

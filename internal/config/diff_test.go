@@ -73,7 +73,27 @@ func TestSegmentsComeAndGoByVNI(t *testing.T) {
 	}
 }
 
-func TestEveryKeyOutsideOfSegmentsNeedsARestart(t *testing.T) {
+func TestTrunksAndPairsChangeWithoutTheirSegments(t *testing.T) {
+	of := func(shared string) *Config {
+		return mustParse(t, "underlay: {local: 10.9.0.1}\nsegments: [{vni: 1}, {vni: 2}]\n"+shared)
+	}
+	from := of("trunks: [{tap: t0, vlans: {1: 1}}, {tap: t1, native: 1}]\npairs: [{name: p, a: {vni: 1}, b: {vni: 2}}]\n")
+	for _, tc := range []struct {
+		to   string
+		want []SharedChange
+	}{
+		{"trunks: [{tap: t1, native: 1}, {tap: t0, vlans: {1: 1}}]\npairs: [{name: p, a: {vni: 1}, b: {vni: 2}}]\n", nil},
+		{"", []SharedChange{{"trunk t0", "removed"}, {"trunk t1", "removed"}, {"pair p", "removed"}}},
+		{"trunks: [{tap: t0, vlans: {1: 1, 2: 2}}, {tap: t1, native: 1, isolated: true}, {tap: t2, native: 1}]\npairs: [{name: p, a: {vni: 1, vlan: 1}, b: {vni: 2}}]\n",
+			[]SharedChange{{"trunk t0", "changed"}, {"trunk t1", "changed"}, {"trunk t2", "added"}, {"pair p", "changed"}}},
+	} {
+		if d := Diff(from, of(tc.to)); !reflect.DeepEqual(d, Changes{Shared: tc.want}) {
+			t.Errorf("%q: got %+v", tc.to, d)
+		}
+	}
+}
+
+func TestEveryKeyOutsideOfSegmentsTrunksAndPairsNeedsARestart(t *testing.T) {
 	from := mustParse(t, "underlay: {local: 10.9.0.1}\n")
 	for path, file := range map[string]string{
 		"underlay.local":    "underlay: {local: 10.9.0.2}",

@@ -35,6 +35,7 @@ type source struct {
 	file   string
 	places map[path]place
 	faults Faults
+	shared map[uint32][]string      // names of the ports that segments have of trunks and pairs, by VNI
 	spell  func(path string) string // nil: a place is its path and line
 }
 

@@ -13,6 +13,8 @@ type rawConfig struct {
 	API      rawAPI       `yaml:"api" jsonschema_description:"Where the daemon is asked and told."`
 	MaxMACs  int64        `yaml:"max_macs" jsonschema:"minimum=0,maximum=16777216" jsonschema_description:"Limit of learned MACs of all segments together; 0 (the default) is none. When it is reached, a port or VTEP that has less than its share takes the place of one that has more."`
 	Segments []rawSegment `yaml:"segments" jsonschema_description:"The broadcast domains, one a VNI."`
+	Trunks   []rawTrunk   `yaml:"trunks" jsonschema_description:"TAPs that are ports of several segments, told apart by 802.1Q tag."`
+	Pairs    []rawPair    `yaml:"pairs" jsonschema_description:"Ports that join two segments, or one VLAN inside one of them with the other."`
 }
 
 type rawUnderlay struct {

@@ -83,11 +83,45 @@ func (g generator) file() string {
 		"strict: "+g.one("true", "false"), "!gbp: true", "zero_checksum6: "+g.one("true", "false"),
 		g.one("df: true", "df: false", "df: inherit", "fragment: true", "fragment: true, df: false", "fragment: false, df: true"),
 		"source_ports: "+g.one("{}", "{count: 16}", "{count: 1}", "{range: 49152-65535}", "{range: 7-9}", "{count: 2, range: 7-10}"))
-	segments := g.list(3, func(i int) string { return g.segment(i, addr, any, v6) })
+	n := g.IntN(4)
+	var all []string
+	for i := range n {
+		all = append(all, g.segment(i, addr, any, v6))
+	}
+	segments := "[" + strings.Join(all, ", ") + "]"
 	return strings.Join([]string{"underlay: " + underlay, "workers: " + g.one("0", "2", "1024"), "max_macs: " + g.one("0", "1", "16777216"), "busy_poll: " + g.one("0s", "30us", "1ms50us", "10ms"), "offload: " + g.one("auto", "off", "{tun_gso: false}", "{tun_gro: false, udp_gro: true}", "{udp_gso: false, udp_gro: false}", "{tun_gso: false, tun_gro: false, udp_gso: false, udp_gro: false}"),
 		"state: " + g.one("/var/lib/uvtep", "state", `"a b: #c"`, `"true"`, `"12"`, `'"\'`),
 		"api: " + g.some("socket: "+g.one("/run/uvtep/uvtep.sock", "x.sock"), "http: "+g.one(`""`, "127.0.0.1:9479", `"[::1]:0"`)),
-		"segments: " + segments}, "\n") + "\n"
+		"segments: " + segments, "trunks: [" + g.trunks(n) + "]", "pairs: [" + g.pairs(n) + "]"}, "\n") + "\n"
+}
+
+// trunks are a trunk at most of some of n segments.
+func (g generator) trunks(n int) string {
+	if n == 0 || g.IntN(2) == 0 {
+		return ""
+	}
+	native := g.IntN(2) == 0
+	var vlans []string
+	for i := range n {
+		if i > 0 || !native {
+			vlans = append(vlans, fmt.Sprintf("%d: %d", []int{4094, 9, 10}[i], 100+i))
+		}
+	}
+	carried := "!vlans: {" + strings.Join(vlans, ", ") + "}"
+	if native {
+		carried += ", native: 100"
+	}
+	return g.some("!tap: trunk0", carried, "netns: "+g.one("g1", "/run/netns/g1"), "rename: eth0", `mac: "02:00:00:00:01:02"`, "bridge: br0",
+		"isolated: true", "max_macs: 5", "max_leases: 7", "dhcp_rate: 100", "dhcp_check_mac: true")
+}
+
+// pairs are a pair at most between some of n segments.
+func (g generator) pairs(n int) string {
+	if n < 2 || g.IntN(2) == 0 {
+		return ""
+	}
+	end := func(i int) string { return g.some(fmt.Sprintf("!vni: %d", 100+i), "vlan: "+g.one("1", "4094")) }
+	return g.some("!name: "+g.one("patch0", `"1"`), "!a: "+end(n-1), "!b: "+end(0))
 }
 
 func (g generator) segment(i int, addr func(int) string, any, v6 bool) string {

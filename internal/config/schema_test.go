@@ -132,6 +132,16 @@ func TestTheSchemaRefusesWhatIsWrong(t *testing.T) {
 		ok + "segments: [{vni: 1, ports: [{tap: a, storm: {broadcast: 1.5}}]}]",
 		ok + "segments: [{vni: 1, ports: [{tap: a, gbp: 65536}]}]",
 		ok + "segments: [{vni: 1, ports: [{tap: a, gbp_allow: []}]}]",
+		ok + "trunks: [{vlans: {1: 1}}]",
+		ok + "trunks: [{tap: a}]",
+		ok + "trunks: [{tap: a, vlans: {0: 1}}]",
+		ok + "trunks: [{tap: a, vlans: {4095: 1}}]",
+		ok + "trunks: [{tap: a, vlans: {1: 16777216}}]",
+		ok + "trunks: [{tap: a, vlans: {x: 1}}]",
+		ok + "trunks: [{tap: a, native: 0}]",
+		ok + "pairs: [{name: p, a: {vni: 1}}]",
+		ok + "pairs: [{name: p, a: {vni: 1}, b: {vlan: 1}}]",
+		ok + "pairs: [{name: p, a: {vni: 1}, b: {vni: 2, vlan: 4095}}]",
 	} {
 		if acceptedBy(root, []byte(data)) == nil {
 			t.Errorf("accepted: %s", data)
@@ -228,9 +238,24 @@ func keywordAccepts(root, s map[string]any, keyword string, arg, v any, p path) 
 			}
 		}
 	case "additionalProperties":
+		properties, _ := s["properties"].(map[string]any)
+		for key, value := range object {
+			if _, known := properties[key]; known {
+				continue
+			}
+			if of, any := arg.(map[string]any); any {
+				if err := accept(root, of, value, p.key(key)); err != nil {
+					return err
+				}
+				continue
+			}
+			ok = false
+		}
+	case "propertyNames":
 		for key := range object {
-			_, known := s["properties"].(map[string]any)[key]
-			ok = ok && known
+			if err := accept(root, arg.(map[string]any), key, p.key(key)); err != nil {
+				return err
+			}
 		}
 	default:
 		return fmt.Errorf("%s: the keyword %s is not known to this test", p, keyword)

@@ -52,6 +52,12 @@ func rawOf(c *Config) rawConfig {
 	for i := range c.Segments {
 		raw.Segments = append(raw.Segments, rawSegmentOf(&c.Segments[i]))
 	}
+	for i := range c.Trunks {
+		raw.Trunks = append(raw.Trunks, rawTrunkOf(&c.Trunks[i]))
+	}
+	for i := range c.Pairs {
+		raw.Pairs = append(raw.Pairs, rawPairOf(&c.Pairs[i]))
+	}
 	return raw
 }
 

@@ -109,6 +109,11 @@ func flow(v reflect.Value) string {
 			parts = append(parts, flow(v.Index(i)))
 		}
 		return "[" + strings.Join(parts, ", ") + "]"
+	case reflect.Map:
+		for _, k := range v.Interface().(vlanTable).order() {
+			parts = append(parts, k+": "+flow(v.MapIndex(reflect.ValueOf(k))))
+		}
+		return "{" + strings.Join(parts, ", ") + "}"
 	case reflect.Bool:
 		return strconv.FormatBool(v.Bool())
 	case reflect.Int64:

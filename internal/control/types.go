@@ -43,8 +43,9 @@ type Segment struct {
 type Port struct {
 	VNI       encap.VNI `json:"vni"`
 	Name      string    `json:"name"`
-	Kind      string    `json:"kind" doc:"tap; stream: a socket that QEMU connects to; nic: a whole interface"`
-	State     string    `json:"state" doc:"up; down: its device has vanished, no machine is connected to its socket, or its interface has no link"`
+	Kind      string    `json:"kind" doc:"tap; stream: a socket that QEMU connects to; nic: a whole interface; trunk: a TAP that other segments have ports of, too; pair: an end of a pair"`
+	VLAN      uint16    `json:"vlan" doc:"802.1Q VLAN on the trunk, or that the pair takes out of the segment; 0 = none"`
+	State     string    `json:"state" doc:"up; down: its device has vanished, no machine is connected to its socket, its interface has no link, or the other end of its pair is not there"`
 	Queues    int       `json:"queues"`
 	Offload   []string  `json:"offload" nullable:"false" doc:"offloads in use"`
 	Isolated  bool      `json:"isolated"`

@@ -89,7 +89,7 @@ func (d *server) Ports(vni encap.VNI) ([]control.Port, error) {
 		var out []control.Port
 		for _, p := range s.Ports() {
 			out = append(out, control.Port{
-				VNI: s.VNI(), Name: p.Name, Kind: p.Kind, State: p.State, Queues: p.Queues, Offload: p.Offload, Isolated: p.Isolated,
+				VNI: s.VNI(), Name: p.Name, Kind: p.Kind, VLAN: p.VLAN, State: p.State, Queues: p.Queues, Offload: p.Offload, Isolated: p.Isolated,
 				MaxLeases: p.MaxLeases, DHCPRate: p.DHCPRate, CheckMAC: p.DHCPCheckMAC, Storm: control.Storm(p.Storm), GBP: p.GBP, GBPAllow: p.GBPAllow,
 				Bind: p.Bind.String(), Bindings: p.Bindings, Trusted: p.Trusted,
 				RxPackets: p.RxPackets, RxBytes: p.RxBytes, RxDropped: p.RxDropped,

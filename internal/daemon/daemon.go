@@ -10,7 +10,6 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
-	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -86,7 +85,7 @@ func Run(ctx context.Context, o Options) error {
 // start makes everything, or what there is of it once ctx is cancelled; close
 // takes that down.
 func (d *server) start(ctx context.Context) error {
-	if d.opts.OpenTAP == nil && slices.ContainsFunc(d.cfg.Segments, hasTAP) {
+	if d.opts.OpenTAP == nil && hasTAP(d.cfg) {
 		if err := checkRights(); err != nil {
 			return err
 		}
@@ -128,9 +127,17 @@ func (d *server) start(ctx context.Context) error {
 			if ctx.Err() != nil {
 				return nil
 			}
-			if err := d.attach(&t, placed{s.VNI, p}); err != nil {
+			if err := d.attach(&t, placed{vni: s.VNI, port: p}); err != nil {
 				return err
 			}
+		}
+	}
+	for _, q := range inOrder(sharedPortsOf(d.cfg)) {
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err := d.attach(&t, q); err != nil {
+			return err
 		}
 	}
 	d.reserved.apply(d.serverOf, d.log)
@@ -220,10 +227,7 @@ func (d *server) run(ctx context.Context, hup <-chan os.Signal) error {
 }
 
 func (d *server) summary() []any {
-	ports, http := 0, "off"
-	for _, s := range d.cfg.Segments {
-		ports += len(s.Ports)
-	}
+	ports, http := len(d.listed()), "off"
 	if d.http != nil {
 		http = d.http.Addr().String()
 	}

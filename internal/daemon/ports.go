@@ -20,6 +20,22 @@ import (
 type placed struct {
 	vni  uint32
 	port config.Port
+	of   shared
+}
+
+// shared is what a port belongs to that other segments have ports of, too.
+type shared struct {
+	name        string // of the port
+	trunk, pair string // either; "" in a port of one segment
+	vlan        uint16
+}
+
+func (q placed) name() string { return cmp.Or(q.of.name, q.port.Name()) }
+
+func (q placed) config() vtep.PortConfig {
+	c := portConfig(q.port)
+	c.Name, c.Trunk, c.Pair, c.VLAN = q.name(), q.of.trunk, q.of.pair, q.of.vlan
+	return c
 }
 
 // AddPort adds a port that stays until it is taken away, its segment goes or
@@ -63,11 +79,11 @@ func (d *server) AddPort(vni encap.VNI, n control.NewPort) error {
 		return kind(err, "ports")
 	}
 	// One that the configuration lists, and that was taken away, is back.
-	i := slices.IndexFunc(d.added, func(q placed) bool { return q.port.Name() == p.Name() })
+	i := slices.IndexFunc(d.added, func(q placed) bool { return q.name() == p.Name() })
 	if i >= 0 {
 		d.added = slices.Delete(d.added, i, i+1)
 	}
-	if now := (placed{uint32(vni), p}); !reflect.DeepEqual(d.listed()[p.Name()], now) {
+	if now := (placed{vni: uint32(vni), port: p}); !reflect.DeepEqual(d.listed()[p.Name()], now) {
 		d.added = append(d.added, now)
 	}
 	return nil
@@ -97,13 +113,18 @@ func (d *server) DeletePort(vni encap.VNI, name string) error {
 	if errors.Is(err, vtep.ErrNotFound) {
 		return control.Errorf(control.ErrNotFound, "segment %v has no port %s; see uvtep show ports", vni, name)
 	}
-	d.added = slices.DeleteFunc(d.added, func(q placed) bool { return q.vni == uint32(vni) && q.port.Name() == name })
+	d.added = slices.DeleteFunc(d.added, func(q placed) bool { return q.vni == uint32(vni) && q.name() == name })
 	return err
 }
 
-// hasTAP reports whether a segment has a port that is a TAP.
-func hasTAP(s config.Segment) bool {
-	return slices.ContainsFunc(s.Ports, func(p config.Port) bool { return p.TAP != "" })
+// hasTAP reports whether any port is a TAP.
+func hasTAP(c *config.Config) bool {
+	for _, q := range portsOf(c) {
+		if q.port.TAP != "" {
+			return true
+		}
+	}
+	return false
 }
 
 // listed are the ports of the configuration, by name.
@@ -113,8 +134,28 @@ func portsOf(c *config.Config) map[string]placed {
 	all := map[string]placed{}
 	for _, s := range c.Segments {
 		for _, p := range s.Ports {
-			all[p.Name()] = placed{s.VNI, p}
+			all[p.Name()] = placed{vni: s.VNI, port: p}
 		}
+	}
+	maps.Copy(all, sharedPortsOf(c))
+	return all
+}
+
+// sharedPortsOf are the ports of trunks and pairs, by name.
+func sharedPortsOf(c *config.Config) map[string]placed {
+	all := map[string]placed{}
+	for i := range c.Trunks {
+		t := &c.Trunks[i]
+		for _, m := range t.Segments() {
+			name := t.PortName(m.VLAN)
+			all[name] = placed{m.VNI, t.Port, shared{name: name, trunk: t.TAP, vlan: m.VLAN}}
+		}
+	}
+	for i := range c.Pairs {
+		p := &c.Pairs[i]
+		a, b := p.PortNames()
+		all[a] = placed{vni: p.A.VNI, of: shared{name: a, pair: p.Name, vlan: p.A.VLAN}}
+		all[b] = placed{vni: p.B.VNI, of: shared{name: b, pair: p.Name, vlan: p.B.VLAN}}
 	}
 	return all
 }
@@ -131,7 +172,7 @@ func (q placed) limitless() placed {
 // after.
 func limitChanges(have, want map[string]placed) (was, now []placed) {
 	for _, q := range inOrder(have) {
-		if n, ok := want[q.port.Name()]; ok && !reflect.DeepEqual(q, n) && reflect.DeepEqual(q.limitless(), n.limitless()) {
+		if n, ok := want[q.name()]; ok && !reflect.DeepEqual(q, n) && reflect.DeepEqual(q.limitless(), n.limitless()) {
 			was, now = append(was, q), append(now, n)
 		}
 	}
@@ -144,11 +185,11 @@ func (d *server) setLimits(t *transaction, was, now placed) error {
 	if err != nil {
 		return err
 	}
-	err = seg.SetLimits(portConfig(now.port))
+	err = seg.SetLimits(now.config())
 	if errors.Is(err, vtep.ErrNotFound) {
 		return nil
 	}
-	t.did(func() error { return seg.SetLimits(portConfig(was.port)) })
+	t.did(func() error { return seg.SetLimits(was.config()) })
 	return err
 }
 
@@ -161,10 +202,10 @@ func (d *server) portChanges(next *config.Config) (have, want map[string]placed,
 		segments[s.VNI] = true
 	}
 	for _, q := range d.added {
-		have[q.port.Name()] = q
-		if _, claimed := want[q.port.Name()]; !claimed && segments[q.vni] {
+		have[q.name()] = q
+		if _, claimed := want[q.name()]; !claimed && segments[q.vni] {
 			stay = append(stay, q)
-			want[q.port.Name()] = q
+			want[q.name()] = q
 		}
 	}
 	return have, want, stay
@@ -173,7 +214,7 @@ func (d *server) portChanges(next *config.Config) (have, want map[string]placed,
 // missingIn are the ports of a that b does not have just so, limits aside.
 func missingIn(a, b map[string]placed) []placed {
 	return slices.DeleteFunc(inOrder(a), func(q placed) bool {
-		o, ok := b[q.port.Name()]
+		o, ok := b[q.name()]
 		return ok && reflect.DeepEqual(o.limitless(), q.limitless())
 	})
 }
@@ -190,10 +231,10 @@ func (d *server) attach(t *transaction, q placed) error {
 	if err != nil {
 		return err
 	}
-	if _, err := seg.AttachPort(portConfig(q.port)); err != nil {
+	if _, err := seg.AttachPort(q.config()); err != nil {
 		return err
 	}
-	t.did(func() error { return seg.DetachPort(q.port.Name()) })
+	t.did(func() error { return seg.DetachPort(q.name()) })
 	return nil
 }
 
@@ -204,12 +245,12 @@ func (d *server) detach(t *transaction, q placed) error {
 	if err != nil {
 		return err
 	}
-	err = seg.DetachPort(q.port.Name())
+	err = seg.DetachPort(q.name())
 	if errors.Is(err, vtep.ErrNotFound) {
 		return nil
 	}
 	t.did(func() error {
-		_, err := seg.AttachPort(portConfig(q.port))
+		_, err := seg.AttachPort(q.config())
 		return err
 	})
 	return err
@@ -221,7 +262,7 @@ func (d *server) detach(t *transaction, q placed) error {
 func (d *server) reopen() []string {
 	should := d.listed()
 	for _, q := range d.added {
-		should[q.port.Name()] = q
+		should[q.name()] = q
 	}
 	there := map[string]bool{}
 	for _, s := range d.vtep.Segments() {
@@ -231,14 +272,14 @@ func (d *server) reopen() []string {
 	}
 	var done []string
 	for _, q := range inOrder(should) {
-		if there[q.port.Name()] {
+		if there[q.name()] {
 			continue
 		}
 		if err := d.reopenPort(q); err != nil {
-			d.log.Warn("a port stays down", "vni", q.vni, "port", q.port.Name(), "err", oneLine(err))
+			d.log.Warn("a port stays down", "vni", q.vni, "port", q.name(), "err", oneLine(err))
 			continue
 		}
-		done = append(done, fmt.Sprintf("segment %d: port %s opened again", q.vni, q.port.Name()))
+		done = append(done, fmt.Sprintf("segment %d: port %s opened again", q.vni, q.name()))
 	}
 	return done
 }
@@ -253,8 +294,8 @@ func (d *server) reopenPort(q placed) error {
 	if pc.Device, err = seg.OpenDevice(pc); err != nil {
 		return err
 	}
-	if err := seg.DetachPort(q.port.Name()); err != nil {
-		d.log.Debug("the vanished device of a port", "port", q.port.Name(), "err", err)
+	if err := seg.DetachPort(q.name()); err != nil {
+		d.log.Debug("the vanished device of a port", "port", q.name(), "err", err)
 	}
 	_, err = seg.AttachPort(pc)
 	return err

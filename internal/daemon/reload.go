@@ -55,6 +55,8 @@ func (d *server) reload() ([]string, error) {
 	if len(diff.NeedsRestart) > 0 {
 		return nil, control.Errorf(control.ErrConflict, "%s; nothing was changed", strings.Join(diff.NeedsRestart, "; "))
 	}
+	// A VLAN may come to the place of the last one that goes.
+	defer d.releaseTrunks(d.vtep.KeepTrunks())
 	var t transaction
 	stay, err := d.apply(&t, diff, whole)
 	if err != nil {
@@ -68,6 +70,13 @@ func (d *server) reload() ([]string, error) {
 	}
 	d.cfg, d.added, d.live = next, stay, live
 	return slices.Concat(describe(diff), d.reopen(), d.restore()), nil
+}
+
+// releaseTrunks closes the trunks that have no port any more.
+func (d *server) releaseTrunks(release func() error) {
+	if err := release(); err != nil {
+		d.log.Error("a trunk could not be closed in full", "err", oneLine(err))
+	}
 }
 
 // restore brings back what the configuration lists and what was taken away
@@ -178,6 +187,9 @@ func describe(c config.Changes) []string {
 			}
 		}
 		out = append(out, fmt.Sprintf("segment %d: %s", s.New.VNI, strings.Join(what, ", ")))
+	}
+	for _, s := range c.Shared {
+		out = append(out, fmt.Sprintf("%s: %s", s.Name, s.What))
 	}
 	return out
 }

@@ -89,9 +89,9 @@ func TestEveryKeyReachesTheSwitch(t *testing.T) {
 	var ports []vtep.PortConfig
 	for _, s := range c.Segments {
 		segments = append(segments, segmentConfig(s, 1450))
-		for _, p := range s.Ports {
-			ports = append(ports, portConfig(p))
-		}
+	}
+	for _, q := range inOrder(portsOf(c)) {
+		ports = append(ports, q.config())
 	}
 	check := func(what string, v any) {
 		t.Helper()

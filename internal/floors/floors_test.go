@@ -57,6 +57,7 @@ var house = []room{
 	{path: "internal/tap", floor: 2, never: append([]string{module + "fdb", module + "dhcpd", module + "encap", module + "internal/underlay"}, programs...)},
 	{path: "internal/nic", floor: 2, same: []string{"internal/tap"}, never: append([]string{module + "fdb", module + "dhcpd", module + "encap", module + "internal/underlay"}, programs...)},
 	{path: "internal/stream", floor: 2, same: []string{"internal/tap"}, never: append([]string{module + "fdb", module + "dhcpd", module + "encap", module + "internal/underlay"}, programs...)},
+	{path: "internal/pair", floor: 2, same: []string{"internal/tap"}, never: append([]string{module + "fdb", module + "dhcpd", module + "encap", module + "internal/underlay"}, programs...)},
 	{path: "internal/underlay", floor: 2, never: append([]string{module + "fdb", module + "dhcpd", module + "encap", module + "internal/tap"}, programs...)},
 	{path: "vtep", floor: 3, never: programs},
 	{path: "internal/config", floor: 4, same: daemon},

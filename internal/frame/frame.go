@@ -46,6 +46,10 @@ type Frame struct {
 	// Unlearned is set on a frame whose source may not have the MAC that it names.
 	Unlearned bool
 
+	// Crossed is how many pairs of ports, from one segment to another, the frame
+	// has come through.
+	Crossed uint8
+
 	// Offload is the meaning of the virtio-net header that came with the frame.
 	Offload Offload
 
@@ -135,7 +139,7 @@ func (f *Frame) forget() {
 	if f.Parts != nil { // seldom, and pointers are dearer to write
 		f.Parts, f.rest = nil, 0
 	}
-	f.Ingress, f.Policy, f.Unlearned = 0, 0, false
+	f.Ingress, f.Policy, f.Unlearned, f.Crossed = 0, 0, false, 0
 	f.Offload = Offload{}
 	f.Info = Info{}
 	f.Verdict = Verdict{}

@@ -15,6 +15,7 @@ const (
 	OwnSource     // source MAC is one of the segment's own
 	StaticSource  // source MAC is statically bound elsewhere
 	MACFrozen     // source MAC moved too often, and is held elsewhere
+	VLANUnmapped  // in a VLAN that the trunk or pair has no place for
 	PortIsolated  // both ports are isolated from each other
 	OuterShort    // a datagram too short for a VXLAN header and a frame
 	OuterNoVNI    // a VXLAN header without the I flag
@@ -33,6 +34,7 @@ const (
 
 	// On the way out.
 	LinkLocal   // to a group that no bridge relays (IEEE 802.1Q table 8-1)
+	PairLoop    // it has crossed too many pairs
 	Hairpin     // the way out is the way in
 	NoWayOut    // nobody to send it to
 	PortDown    // the port it belongs to is down
@@ -70,6 +72,7 @@ var reasonNames = [Reasons]string{
 	OwnSource:     "own_source",
 	StaticSource:  "static_source",
 	MACFrozen:     "mac_frozen",
+	VLANUnmapped:  "vlan_unmapped",
 	PortIsolated:  "port_isolated",
 	OuterShort:    "outer_short",
 	OuterNoVNI:    "outer_no_vni",
@@ -80,6 +83,7 @@ var reasonNames = [Reasons]string{
 	OuterECN:      "outer_ecn",
 	TooDeep:       "too_deep",
 	LinkLocal:     "link_local",
+	PairLoop:      "pair_loop",
 	Hairpin:       "hairpin",
 	NoWayOut:      "no_way_out",
 	PortDown:      "port_down",
