@@ -247,7 +247,7 @@ func (w *worker) toPeer(s *Segment, f *frame.Frame, dst *underlay.Remote, to *re
 		w.flushTunnel(s)
 	}
 	f.FinishChecksum()
-	encap.PutPolicyHeader(f.Room(encap.HeaderLen), s.vni, encap.Policy(f.Policy))
+	encap.PutPolicyHeader(f.Room(encap.HeaderLen), s.vni, encap.Policy(f.Outer.Policy))
 	n := len(w.pieces)
 	w.pieces = append(w.pieces, f.WithRoom(encap.HeaderLen))
 	w.gather(f, dst, to, underlay.Packet{Data: w.pieces[n : n+1 : n+1], Count: 1})
@@ -278,7 +278,7 @@ func (w *worker) trainToPeer(s *Segment, f *frame.Frame, dst *underlay.Remote, t
 			at := len(w.headers)
 			h := w.headers[at : at+header]
 			w.headers = w.headers[:at+header]
-			encap.PutPolicyHeader(h, s.vni, encap.Policy(f.Policy))
+			encap.PutPolicyHeader(h, s.vni, encap.Policy(f.Outer.Policy))
 			w.pieces = append(w.pieces, h, g.Segment(k, h[encap.HeaderLen:]))
 			k++
 		}

@@ -101,7 +101,7 @@ func (w *worker) packet(from *sender, d *frame.Frame, start, end, inner int) {
 		}
 	}
 	f := w.next(from.s, d, start+encap.HeaderLen, end)
-	f.Ingress, f.Policy = uint32(fdb.Remote(from.peer.ID)), uint32(policy)
+	f.Ingress, f.Outer.Policy = uint32(fdb.Remote(from.peer.ID)), uint32(policy)
 	if !f.Parse() {
 		f.Drop(frame.Malformed)
 		return
@@ -281,7 +281,7 @@ func (w *worker) learn(s *Segment, vw *view, frames []frame.Frame) {
 		if src == last && in == lastIn {
 			continue
 		}
-		if !vw.learn || f.Unlearned || f.Policy&uint32(encap.PolicyDontLearn) != 0 {
+		if !vw.learn || f.Unlearned || f.Outer.Policy&uint32(encap.PolicyDontLearn) != 0 {
 			if e, ok := s.table.LookupEntry(src, now); ok {
 				refuse(f, e.Origin == fdb.OriginSelf, e.Origin == fdb.OriginStatic && e.Dst != in)
 			}

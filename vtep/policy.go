@@ -29,7 +29,7 @@ func (g *groups) has(id uint16) bool { return g[id/64]&(1<<(id%64)) != 0 }
 // for. What the segment itself says is for everybody, and to what a policy was
 // applied already none is again (draft-smith-vxlan-group-policy, the A flag).
 func (g *groups) lets(f *frame.Frame) bool {
-	p := encap.Policy(f.Policy)
+	p := encap.Policy(f.Outer.Policy)
 	return g.has(p.Group()) || p&encap.PolicyApplied != 0 || f.Ingress == uint32(fdb.Self)
 }
 
@@ -52,7 +52,7 @@ func (w *worker) police(p *Port, allow *groups) {
 // tag gives the frames of a port their group's tag.
 func tag(frames []frame.Frame, p encap.Policy) {
 	for i := range frames {
-		frames[i].Policy = uint32(p)
+		frames[i].Outer.Policy = uint32(p)
 	}
 }
 

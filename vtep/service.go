@@ -100,6 +100,6 @@ func (vw *view) reflect(f *frame.Frame, from fdb.MAC) {
 	copy(b, b[6:12])
 	from.Put(b[6:])
 	in := fdb.Dst(f.Ingress)
-	f.Ingress, f.Policy = uint32(fdb.Self), 0
+	f.Ingress, f.Outer.Policy = uint32(fdb.Self), 0
 	vw.direct(f, in)
 }

@@ -39,9 +39,11 @@ type Frame struct {
 	// by; the tunnel and the segment itself have numbers of their own.
 	Ingress uint32
 
-	// Policy is the group policy tag of whoever sent the frame, as
-	// encap.Policy has it; 0 is none.
-	Policy uint32
+	// Offload is the meaning of the virtio-net header that came with the frame.
+	Offload Offload
+
+	// What Parse found.
+	Info Info
 
 	// Unlearned is set on a frame whose source may not have the MAC that it names.
 	Unlearned bool
@@ -50,14 +52,8 @@ type Frame struct {
 	// has come through.
 	Crossed uint8
 
-	// Offload is the meaning of the virtio-net header that came with the frame.
-	Offload Offload
-
-	// What Parse found.
-	Info Info
-
 	// Outer is what the tunnel knows of the packet that carried the frame. It
-	// is zero for a frame from a local port.
+	// is zero for a frame from a local port, but for the tag that the port gives.
 	Outer Outer
 
 	// Verdict is what is to become of the frame.
@@ -69,6 +65,7 @@ type Outer struct {
 	Src     netip.Addr // the sending VTEP's address; its port is never kept
 	TOS     uint8      // DSCP and ECN of the outer IP header
 	Segment uint16     // a receive that the kernel merged: datagrams of so many bytes, the last may be shorter; 0 = one datagram
+	Policy  uint32     // group policy tag of whoever sent the frame, as encap.Policy has it; 0 is none
 }
 
 // Offload is a virtio-net header (virtio 1.2, section 5.1.6) in host byte
@@ -139,7 +136,7 @@ func (f *Frame) forget() {
 	if f.Parts != nil { // seldom, and pointers are dearer to write
 		f.Parts, f.rest = nil, 0
 	}
-	f.Ingress, f.Policy, f.Unlearned, f.Crossed = 0, 0, false, 0
+	f.Ingress, f.Unlearned, f.Crossed = 0, false, 0
 	f.Offload = Offload{}
 	f.Info = Info{}
 	f.Verdict = Verdict{}

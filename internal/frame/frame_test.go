@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"testing"
+	"unsafe"
 
 	"github.com/google/gopacket"
 	"github.com/google/gopacket/layers"
@@ -318,5 +319,12 @@ func BenchmarkParse(b *testing.B) {
 	f := load(b, random(b))
 	for b.Loop() {
 		f.Parse()
+	}
+}
+
+// A worker's frames lie one behind the other: what one grows by, all pay for.
+func TestAFrameIsTwoCacheLines(t *testing.T) {
+	if size := unsafe.Sizeof(frame.Frame{}); size != 128 && unsafe.Sizeof(uintptr(0)) == 8 {
+		t.Errorf("a frame has %d bytes", size)
 	}
 }
