@@ -113,15 +113,14 @@ func (t *neighbours) observe(ip netip.Addr, mac fdb.MAC, in fdb.Dst, router *boo
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	n := &neighbour{ip: ip, mac: mac, in: in}
 	switch was = t.lookUp(ip); {
-	case was == nil:
-		if !fair(t.snooped[in], maxNeighbours-t.total) {
-			return isNews
-		}
-	case was.source != NeighbourSnooped && was.mac != mac:
+	case was == nil && !fair(t.snooped[in], maxNeighbours-t.total):
+		return isNews
+	case was != nil && was.source != NeighbourSnooped && was.mac != mac:
 		return isHeld
-	default:
+	}
+	n := &neighbour{ip: ip, mac: mac, in: in}
+	if was != nil {
 		n.source, n.router = was.source, was.router && was.mac == mac
 	}
 	if router != nil {
@@ -130,6 +129,26 @@ func (t *neighbours) observe(ip netip.Addr, mac fdb.MAC, in fdb.Dst, router *boo
 	n.seen.Store(uint32(now))
 	t.put(was, n)
 	return isNews
+}
+
+// doubt notes that somebody says who has an address, and it is not he: a proxy, a
+// bond of cards, or a liar. It is not learned, and what was snooped and differs is
+// forgotten, so that who asks hears it from the owner.
+func (t *neighbours) doubt(ip netip.Addr, mac fdb.MAC) observation {
+	if was := t.lookUp(ip); was == nil || was.mac == mac {
+		return asBefore
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	switch was := t.lookUp(ip); {
+	case was == nil || was.mac == mac:
+		return asBefore
+	case was.source != NeighbourSnooped:
+		return isHeld
+	default:
+		t.put(was, nil)
+		return isNews
+	}
 }
 
 // put replaces a neighbour, or adds one where was is nil, or takes it away where

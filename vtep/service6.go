@@ -78,6 +78,15 @@ func (sv *service) has(ip []byte, away bool) bool {
 	return a == sv.link || sv.v6 != nil && a == sv.v6.ip && !(sv.v6.local && away)
 }
 
+// owns reports whether an address is the service's, in the segment at all.
+func (sv *service) owns(a netip.Addr) bool {
+	if a.Is4() {
+		return sv.v4 != nil && a == netip.AddrFrom4(sv.v4.ip)
+	}
+	b := a.As16()
+	return !sv.v4only() && sv.has(b[:], false)
+}
+
 // take6 takes DHCPv6 messages, and answers neighbours and ping.
 func (w *worker) take6(s *Segment, vw *view, f *frame.Frame) {
 	sv := vw.service

@@ -34,8 +34,8 @@ func (w *worker) suppressARP(s *Segment, vw *view, f *frame.Frame) {
 	}
 	sender, target := netip.AddrFrom4([4]byte(p.SenderIP())), netip.AddrFrom4([4]byte(p.TargetIP()))
 	news := false
-	if mac := fdb.MACOf(p.SenderMAC()); mac == fdb.MACOf(f.Bytes()[6:]) && station(sender) && !(vw.service != nil && vw.service.v4 != nil && sender == netip.AddrFrom4(vw.service.v4.ip)) {
-		news = w.observe(s, vw, f, sender, mac, nil, true)
+	if station(sender) {
+		news = w.observe(s, vw, f, sender, fdb.MACOf(p.SenderMAC()), nil, true)
 	}
 	// Whoever probes for an address or announces his own (RFC 5227) is to be heard
 	// by its owner, and who has come or moved by everybody: the question tells them.
@@ -78,8 +78,8 @@ func (w *worker) suppressSolicitation(s *Segment, vw *view, f *frame.Frame, m fr
 		return
 	}
 	own, news := fdb.MACOf(f.Bytes()[6:]), false
-	if q.from != nil && fdb.MACOf(q.from) == own {
-		news = w.observe(s, vw, f, q.src, own, nil, true)
+	if q.from != nil && station(q.src) {
+		news = w.observe(s, vw, f, q.src, fdb.MACOf(q.from), nil, true)
 	}
 	if news || !fdb.MACOf(f.Bytes()).IsGroup() || q.src == q.target {
 		return
@@ -97,10 +97,9 @@ func (w *worker) hearAdvertisement(s *Segment, vw *view, f *frame.Frame, m frame
 		return
 	}
 	mac, ok := m.Option(optionsAt, frame.OptionTargetMAC)
-	own := fdb.MACOf(f.Bytes()[6:])
-	if a := netip.AddrFrom16([16]byte(target)); ok && len(mac) == 6 && fdb.MACOf(mac) == own && station(a) {
+	if a := netip.AddrFrom16([16]byte(target)); ok && len(mac) == 6 && station(a) {
 		router := m[4]&routerFlag != 0
-		w.observe(s, vw, f, a, own, &router, m[4]&overrideFlag != 0)
+		w.observe(s, vw, f, a, fdb.MACOf(mac), &router, m[4]&overrideFlag != 0)
 	}
 }
 
@@ -113,9 +112,9 @@ func (w *worker) hearRouter(s *Segment, vw *view, f *frame.Frame, m frame.ICMPv6
 		return
 	}
 	mac, ok := m.Option(optionsAt, frame.OptionSourceMAC)
-	if own := fdb.MACOf(f.Bytes()[6:]); ok && len(mac) == 6 && fdb.MACOf(mac) == own {
+	if ok && len(mac) == 6 {
 		router := true
-		w.observe(s, vw, f, src, own, &router, true)
+		w.observe(s, vw, f, src, fdb.MACOf(mac), &router, true)
 	}
 }
 
@@ -125,11 +124,20 @@ func station(a netip.Addr) bool {
 	return !a.IsUnspecified() && !a.IsMulticast() && !a.IsLoopback() && a != broadcast4
 }
 
-// observe notes that a station was heard to have an address, and reports whether
-// that is news.
+// observe notes that a frame says who has an address, and reports whether that is
+// news. Only its sender is believed, and only of himself; what anybody else says
+// casts doubt on what is known. The service's own addresses are nobody else's.
 func (w *worker) observe(s *Segment, vw *view, f *frame.Frame, ip netip.Addr, mac fdb.MAC, router *bool, override bool) bool {
+	if vw.service != nil && vw.service.owns(ip) {
+		return false
+	}
 	in := fdb.Dst(f.Ingress)
-	what := vw.neighbours.observe(ip, mac, in, router, override, w.v.seconds())
+	var what observation
+	if mac == fdb.MACOf(f.Bytes()[6:]) {
+		what = vw.neighbours.observe(ip, mac, in, router, override, w.v.seconds())
+	} else if override {
+		what = vw.neighbours.doubt(ip, mac)
+	}
 	if what == isHeld {
 		w.tellClaim(claim{s, ip, mac, in})
 	}
@@ -169,10 +177,15 @@ func (c *change) suppress() {
 		vw.neighbours = newNeighbours()
 		c.s.watchLeases(vw.neighbours)
 	}
+	gone := false
 	for _, n := range c.old.Neighbours {
 		if !slices.ContainsFunc(c.new.Neighbours, func(o StaticNeighbour) bool { return o.IP == n.IP }) {
 			vw.neighbours.unbind(n.IP, NeighbourStatic)
+			gone = true
 		}
+	}
+	if gone {
+		c.s.watchLeases(vw.neighbours) // to be told of leases that were hidden
 	}
 	for _, n := range c.new.Neighbours {
 		vw.neighbours.bind(n.IP, n.MAC, NeighbourStatic)
@@ -182,12 +195,13 @@ func (c *change) suppress() {
 // watchLeases has the segment's DHCP servers tell the neighbours of their leases,
 // instead of those that they told before; nil is nobody.
 func (s *Segment) watchLeases(t *neighbours) {
-	if s.unwatch != nil {
-		s.unwatch()
-		s.unwatch = nil
-	}
+	was := s.unwatch
+	s.unwatch = nil
 	if t != nil && s.v.cfg.DHCP != nil {
 		s.unwatch = s.v.cfg.DHCP.Watch(uint32(s.vni), t.lease)
+	}
+	if was != nil {
+		was() // only now: no end of a lease is missed in between
 	}
 }
 

@@ -429,6 +429,19 @@ func TestTheTableOfNeighboursIsWhatItsRulesMakeOfIt(t *testing.T) {
 				if was.source == source {
 					delete(model, a)
 				}
+			case 3:
+				got, want := table.doubt(a, m), asBefore
+				switch {
+				case !there || was.mac == m:
+				case was.source != NeighbourSnooped:
+					want = isHeld
+				default:
+					want = isNews
+					delete(model, a)
+				}
+				if got != want {
+					t.Fatalf("seed %d, step %d: doubt: %v, want %v", seed, step, got, want)
+				}
 			case 2:
 				now++
 				if rnd.IntN(20) == 0 {
