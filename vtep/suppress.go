@@ -38,12 +38,11 @@ func (w *worker) suppressARP(s *Segment, vw *view, f *frame.Frame) {
 		news = w.observe(s, vw, f, sender, fdb.MACOf(p.SenderMAC()), nil, true)
 	}
 	// Whoever probes for an address or announces his own (RFC 5227) is to be heard
-	// by its owner, and who has come or moved by everybody: the question tells them.
-	// A request to one station is for that station to answer.
-	if news || p.Op() != frame.ARPRequest || sender == target || !station(sender) || !fdb.MACOf(f.Bytes()).IsGroup() {
+	// by its owner. A request to one station is for that station to answer.
+	if p.Op() != frame.ARPRequest || sender == target || !station(sender) || !fdb.MACOf(f.Bytes()).IsGroup() {
 		return
 	}
-	n := w.known(s, vw, f, target)
+	n := w.known(s, vw, f, target, news)
 	if n == nil {
 		return
 	}
@@ -81,10 +80,10 @@ func (w *worker) suppressSolicitation(s *Segment, vw *view, f *frame.Frame, m fr
 	if q.from != nil && station(q.src) {
 		news = w.observe(s, vw, f, q.src, fdb.MACOf(q.from), nil, true)
 	}
-	if news || !fdb.MACOf(f.Bytes()).IsGroup() || q.src == q.target {
+	if !fdb.MACOf(f.Bytes()).IsGroup() || q.src == q.target {
 		return
 	}
-	if n := w.known(s, vw, f, q.target); n != nil {
+	if n := w.known(s, vw, f, q.target, news); n != nil {
 		w.advertise(s, vw, f, advert{target: n.ip, of: n.mac, to: q.src, mac: own, router: n.router, solicited: true})
 	}
 }
@@ -147,11 +146,11 @@ func (w *worker) observe(s *Segment, vw *view, f *frame.Frame, ip netip.Addr, ma
 // known is the neighbour that a request is answered for, nil if it is flooded:
 // nobody is known to have the address, or nobody knows where he is now, or he is
 // where the request comes from and answers himself, or may not be reached from
-// there.
-func (w *worker) known(s *Segment, vw *view, f *frame.Frame, ip netip.Addr) *neighbour {
+// there, or who asks is news: he has come or moved, and everybody is to hear it.
+func (w *worker) known(s *Segment, vw *view, f *frame.Frame, ip netip.Addr, news bool) *neighbour {
 	t, in := vw.neighbours, fdb.Dst(f.Ingress)
 	n := t.lookUp(ip)
-	if n != nil && !n.old(w.v.seconds(), vw.ageing) {
+	if n != nil && !news && !n.old(w.v.seconds(), vw.ageing) {
 		if d := s.table.Lookup(n.mac); d != 0 && d != in && !(d.IsRemote() && in.IsRemote()) && !(vw.isolated(d) && vw.isolated(in)) {
 			if p := vw.port(d); d.IsRemote() || p != nil && !p.gone.Load() {
 				t.answered.addShared(1)

@@ -152,7 +152,7 @@ func TestWhatIsNoQuestionForAnybodysMACIsCarriedOn(t *testing.T) {
 // Others learn from a question who asks, and where he is.
 func TestTheQuestionOfWhoHasComeOrMovedIsCarriedOn(t *testing.T) {
 	who := guestIP
-	r, _ := suppressing(t, SegmentConfig{})
+	r, s := suppressing(t, SegmentConfig{})
 	r.fromPort("b", announce(t, mac(7), who))
 	ask := func(port string, m fdb.MAC) string {
 		return r.fromPort(port, arpFor(t, fdb.Broadcast, m, ip("192.168.100.200"), who))
@@ -163,6 +163,9 @@ func TestTheQuestionOfWhoHasComeOrMovedIsCarriedOn(t *testing.T) {
 	expect(t, "it asks again", ask("a", mac(2)), "a (changed)")
 	expect(t, "at another port", ask("c", mac(2)), "@10.9.0.2 @10.9.0.3 a b")
 	expect(t, "it asks again", ask("c", mac(2)), "c (changed)")
+	if st := s.NeighbourStats(); st.Answered != 3 || st.Flooded != 3 {
+		t.Errorf("%+v", st)
+	}
 }
 
 func TestOnlyWhatIsSaidOfOneselfIsLearned(t *testing.T) {
