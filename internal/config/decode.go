@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"iter"
 	"reflect"
 	"regexp"
 	"slices"
@@ -169,26 +170,44 @@ func (s *source) mapping(n ast.Node, v reflect.Value, p path) {
 		return
 	}
 	fields := keysOf(v.Type())
-	seen := make(map[string]place, len(entries))
-	for _, e := range entries {
-		name, at := keyName(e.Key), placeOf(e.Key)
-		if first, twice := seen[name]; twice {
-			s.faultAt(at, p.key(name), "is given twice, first on line %d", first.line)
-			continue
-		}
-		seen[name] = at
+	for name, e := range s.distinct(entries, p) {
 		i := slices.Index(fields, name)
 		if i < 0 || name == "-" {
-			s.faultAt(at, p.key(name), "%s", unknown(name, fields))
-			continue
+			s.faultAt(placeOf(e.Key), p.key(name), "%s", unknown(name, fields))
+		} else if s.valued(e, p.key(name)) {
+			s.value(e.Value, v.Field(i), p.key(name), placeOf(e.Key))
 		}
-		if e.Value == nil {
-			s.faultAt(at, p.key(name), "has no value: give it one, or leave the key out")
-			s.places[p.key(name)] = place{line: at.line, col: at.col, bad: true}
-			continue
-		}
-		s.value(e.Value, v.Field(i), p.key(name), at)
 	}
+}
+
+// distinct are the entries of a mapping with their names; one that is given twice
+// is a fault the second time.
+func (s *source) distinct(entries []*ast.MappingValueNode, p path) iter.Seq2[string, *ast.MappingValueNode] {
+	return func(yield func(string, *ast.MappingValueNode) bool) {
+		seen := make(map[string]place, len(entries))
+		for _, e := range entries {
+			name, at := keyName(e.Key), placeOf(e.Key)
+			if first, twice := seen[name]; twice {
+				s.faultAt(at, p.key(name), "is given twice, first on line %d", first.line)
+				continue
+			}
+			seen[name] = at
+			if !yield(name, e) {
+				return
+			}
+		}
+	}
+}
+
+// valued reports whether an entry has a value; it is a fault where it has none.
+func (s *source) valued(e *ast.MappingValueNode, p path) bool {
+	if e.Value != nil {
+		return true
+	}
+	at := placeOf(e.Key)
+	s.faultAt(at, p, "has no value: give it one, or leave the key out")
+	s.places[p] = place{line: at.line, col: at.col, bad: true}
+	return false
 }
 
 // table decodes a mapping whose keys are data: numbers to numbers.
@@ -199,21 +218,12 @@ func (s *source) table(n ast.Node, v reflect.Value, p path) {
 		return
 	}
 	v.Set(reflect.MakeMapWithSize(v.Type(), len(entries)))
-	seen := make(map[string]place, len(entries))
-	for _, e := range entries {
-		name, at := keyName(e.Key), placeOf(e.Key)
-		if first, twice := seen[name]; twice {
-			s.faultAt(at, p.key(name), "is given twice, first on line %d", first.line)
-			continue
+	for name, e := range s.distinct(entries, p) {
+		if s.valued(e, p.key(name)) {
+			number := reflect.New(v.Type().Elem()).Elem()
+			s.value(e.Value, number, p.key(name), placeOf(e.Key))
+			v.SetMapIndex(reflect.ValueOf(name), number)
 		}
-		seen[name] = at
-		if e.Value == nil {
-			s.faultAt(at, p.key(name), "has no value: give it one, or leave the key out")
-			continue
-		}
-		number := reflect.New(v.Type().Elem()).Elem()
-		s.value(e.Value, number, p.key(name), at)
-		v.SetMapIndex(reflect.ValueOf(name), number)
 	}
 }
 
