@@ -101,17 +101,23 @@ func (d *server) Ports(vni encap.VNI) ([]control.Port, error) {
 	})
 }
 
+// behind is where a station is, as the API has it: nil for what it is not.
+func behind(port string, vtep netip.Addr) (ifname *string, dst *netip.Addr) {
+	if port != "" {
+		ifname = &port
+	}
+	if vtep.IsValid() {
+		dst = &vtep
+	}
+	return ifname, dst
+}
+
 func (d *server) FDB(vni encap.VNI) ([]control.FDBEntry, error) {
 	return each(d, vni, func(s *vtep.Segment) []control.FDBEntry {
 		var out []control.FDBEntry
 		for _, e := range s.FDB() {
 			r := control.FDBEntry{VNI: s.VNI(), MAC: e.MAC, State: e.State, Age: int64(e.Age / time.Second), Frozen: e.Frozen}
-			if e.Port != "" {
-				r.Ifname = &e.Port
-			}
-			if e.Dst.IsValid() {
-				r.Dst = &e.Dst
-			}
+			r.Ifname, r.Dst = behind(e.Port, e.Dst)
 			out = append(out, r)
 		}
 		return out
@@ -123,12 +129,7 @@ func (d *server) Neighbours(vni encap.VNI) ([]control.Neighbour, error) {
 		var out []control.Neighbour
 		for _, n := range s.Neighbours() {
 			r := control.Neighbour{VNI: s.VNI(), IP: n.IP, MAC: n.MAC, Source: n.Source.String(), Router: n.Router, Age: int64(n.Age / time.Second)}
-			if n.Port != "" {
-				r.Ifname = &n.Port
-			}
-			if n.Dst.IsValid() {
-				r.Dst = &n.Dst
-			}
+			r.Ifname, r.Dst = behind(n.Port, n.Dst)
 			out = append(out, r)
 		}
 		return out
