@@ -1,7 +1,6 @@
 package dhcp
 
 import (
-	"os"
 	"os/exec"
 	"path/filepath"
 	"testing"
@@ -15,10 +14,8 @@ func TestATrialHasAServerAnswer(t *testing.T) {
 	nettest.Need(t, "perfdhcp")
 	dir := t.TempDir()
 	binary := filepath.Join(dir, "uvtep")
-	build := exec.Command("go", "build", "-o", binary, "github.com/uvtep/uvtep/cmd/uvtep")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
+	if err := nettest.Build(dir); err != nil {
+		t.Fatal(err)
 	}
 	o := Options{Binary: binary, Time: 1e9}
 	if err := o.fill(); err != nil {

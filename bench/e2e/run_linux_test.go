@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -25,25 +24,10 @@ import (
 var program string
 
 func TestMain(m *testing.M) {
-	os.Exit(func() int {
-		if os.Geteuid() != 0 {
-			return m.Run() // whoever needs the program needs root, and says so
-		}
-		dir, err := os.MkdirTemp("", "uvtep-e2e-test-")
-		if err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			return 1
-		}
-		defer os.RemoveAll(dir)
-		program = filepath.Join(dir, "uvtep")
-		build := exec.Command("go", "build", "-buildvcs=false", "-o", program, "github.com/uvtep/uvtep/cmd/uvtep")
-		build.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if out, err := build.CombinedOutput(); err != nil {
-			fmt.Fprintf(os.Stderr, "build uvtep: %v\n%s", err, out)
-			return 1
-		}
-		return m.Run()
-	}())
+	if os.Geteuid() != 0 {
+		os.Exit(m.Run()) // whoever needs the program needs root, and says so
+	}
+	os.Exit(nettest.WithProgram(&program, m.Run))
 }
 
 // tiny are options of a run that says nothing of speed.

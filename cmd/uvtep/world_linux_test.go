@@ -22,24 +22,7 @@ import (
 var program string
 
 func TestMain(m *testing.M) {
-	dir, err := os.MkdirTemp("", "uvtep-test-")
-	if err == nil {
-		err = os.Chmod(dir, 0o755) // some tests run it as somebody else
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-	program = filepath.Join(dir, "uvtep")
-	build := exec.Command("go", "build", "-o", program, "-ldflags", "-X main.version=1.2.3 -X main.commit=abcdef", ".")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	build.Stdout, build.Stderr = os.Stderr, os.Stderr
-	code := 1
-	if err := build.Run(); err == nil {
-		code = m.Run()
-	}
-	os.RemoveAll(dir)
-	os.Exit(code)
+	os.Exit(nettest.WithProgram(&program, m.Run, "-ldflags", "-X main.version=1.2.3 -X main.commit=abcdef"))
 }
 
 // result is what became of a command line.

@@ -18,24 +18,7 @@ import (
 // program is the binary under test, built once.
 var program string
 
-func TestMain(m *testing.M) { os.Exit(withProgram(m.Run)) }
-
-func withProgram(run func() int) int {
-	dir, err := os.MkdirTemp("", "conformance-")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	defer os.RemoveAll(dir)
-	program = filepath.Join(dir, "uvtep")
-	build := exec.Command("go", "build", "-o", program, "../../cmd/uvtep")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	build.Stdout, build.Stderr = os.Stderr, os.Stderr
-	if build.Run() != nil {
-		return 1
-	}
-	return run()
-}
+func TestMain(m *testing.M) { os.Exit(nettest.WithProgram(&program, m.Run)) }
 
 // uvtep is the program of this repository.
 type uvtep struct {

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -18,26 +17,7 @@ import (
 // program is the binary under test, built once.
 var program string
 
-func TestMain(m *testing.M) {
-	os.Exit(withProgram(m.Run))
-}
-
-func withProgram(run func() int) int {
-	dir, err := os.MkdirTemp("", "dhcpcheck-")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	defer os.RemoveAll(dir)
-	program = filepath.Join(dir, "uvtep")
-	build := exec.Command("go", "build", "-o", program, "../../cmd/uvtep")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	build.Stdout, build.Stderr = os.Stderr, os.Stderr
-	if build.Run() != nil {
-		return 1
-	}
-	return run()
-}
+func TestMain(m *testing.M) { os.Exit(nettest.WithProgram(&program, m.Run)) }
 
 // judge runs a check against a server.
 func judge(t *testing.T, s server, c *check) (v verdict.Verdict) {

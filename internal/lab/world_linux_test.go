@@ -22,29 +22,10 @@ import (
 var program string
 
 func TestMain(m *testing.M) {
-	os.Exit(func() int {
-		if os.Geteuid() != 0 {
-			return m.Run() // whoever needs the program needs root, and says so
-		}
-		dir, err := os.MkdirTemp("", "uvtep-lab-test-")
-		if err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			return 1
-		}
-		defer os.RemoveAll(dir)
-		program = filepath.Join(dir, "uvtep")
-		build := exec.Command("go", "build", "-buildvcs=false", "-o", program, "github.com/uvtep/uvtep/cmd/uvtep")
-		build.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if out, err := build.CombinedOutput(); err != nil {
-			fmt.Fprintf(os.Stderr, "build uvtep: %v\n%s", err, out)
-			return 1
-		}
-		if err := os.Chmod(dir, 0o755); err != nil { // for the test that is not root
-			fmt.Fprintln(os.Stderr, err)
-			return 1
-		}
-		return m.Run()
-	}())
+	if os.Geteuid() != 0 {
+		os.Exit(m.Run()) // whoever needs the program needs root, and says so
+	}
+	os.Exit(nettest.WithProgram(&program, m.Run))
 }
 
 var serial atomic.Uint32
