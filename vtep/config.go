@@ -282,7 +282,7 @@ func (c SegmentConfig) check(v Config, mtu int) (SegmentConfig, error) {
 	}
 	c.Neighbours = slices.Clone(c.Neighbours)
 	for _, n := range c.Neighbours {
-		if !n.IP.IsValid() || n.IP.Is4In6() || n.IP.Zone() != "" || !station(n.IP) || n.MAC.IsZero() || n.MAC.IsGroup() || n.MAC > fdb.Broadcast {
+		if !n.IP.IsValid() || n.IP.Is4In6() || n.IP.Zone() != "" || !isStation(n.IP) || n.MAC.IsZero() || n.MAC.IsGroup() || n.MAC > fdb.Broadcast {
 			return bad("neighbour %v of %v: it takes the addresses of a station", n.IP, n.MAC)
 		}
 	}

@@ -156,9 +156,9 @@ func (w *worker) answerNeighbour(s *Segment, vw *view, f *frame.Frame, m frame.I
 
 // solicitation is what somebody asks who looks for a neighbour.
 type solicitation struct {
-	target   netip.Addr
-	src, dst netip.Addr
-	from     []byte // the MAC that he says to have; nil if he does not say
+	target netip.Addr
+	src    netip.Addr
+	from   []byte // the MAC that he says to have; nil if he does not say
 }
 
 // readSolicitation reads a neighbour solicitation whose hop limit is right; ok is
@@ -171,9 +171,9 @@ func readSolicitation(f *frame.Frame, m frame.ICMPv6) (q solicitation, ok bool) 
 	}
 	ip := f.Bytes()[f.Info.L3:]
 	q.target = netip.AddrFrom16([16]byte(target))
-	q.src, q.dst = netip.AddrFrom16([16]byte(ip[8:])), netip.AddrFrom16([16]byte(ip[24:]))
+	q.src = netip.AddrFrom16([16]byte(ip[8:]))
 	q.from, ok = m.Option(optionsAt, frame.OptionSourceMAC)
-	if len(q.from) != 6 && q.from != nil || q.src.IsMulticast() || q.src.IsUnspecified() && (q.from != nil || !q.dst.IsMulticast()) {
+	if len(q.from) != 6 && q.from != nil || q.src.IsMulticast() || q.src.IsUnspecified() && (q.from != nil || ip[24] != 0xff) {
 		return q, false
 	}
 	return q, ok

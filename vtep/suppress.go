@@ -34,12 +34,12 @@ func (w *worker) suppressARP(s *Segment, vw *view, f *frame.Frame) {
 	}
 	sender, target := netip.AddrFrom4([4]byte(p.SenderIP())), netip.AddrFrom4([4]byte(p.TargetIP()))
 	news := false
-	if station(sender) {
+	if isStation(sender) {
 		news = w.observe(s, vw, f, sender, fdb.MACOf(p.SenderMAC()), nil, true)
 	}
 	// Whoever probes for an address or announces his own (RFC 5227) is to be heard
 	// by its owner. A request to one station is for that station to answer.
-	if p.Op() != frame.ARPRequest || sender == target || !station(sender) || !fdb.MACOf(f.Bytes()).IsGroup() {
+	if p.Op() != frame.ARPRequest || sender == target || !isStation(sender) || !fdb.MACOf(f.Bytes()).IsGroup() {
 		return
 	}
 	n := w.known(s, vw, f, target, news)
@@ -77,7 +77,7 @@ func (w *worker) suppressSolicitation(s *Segment, vw *view, f *frame.Frame, m fr
 		return
 	}
 	own, news := fdb.MACOf(f.Bytes()[6:]), false
-	if q.from != nil && station(q.src) {
+	if q.from != nil && isStation(q.src) {
 		news = w.observe(s, vw, f, q.src, fdb.MACOf(q.from), nil, true)
 	}
 	if !fdb.MACOf(f.Bytes()).IsGroup() || q.src == q.target {
@@ -96,7 +96,7 @@ func (w *worker) hearAdvertisement(s *Segment, vw *view, f *frame.Frame, m frame
 		return
 	}
 	mac, ok := m.Option(optionsAt, frame.OptionTargetMAC)
-	if a := netip.AddrFrom16([16]byte(target)); ok && len(mac) == 6 && station(a) {
+	if a := netip.AddrFrom16([16]byte(target)); ok && len(mac) == 6 && isStation(a) {
 		router := m[4]&routerFlag != 0
 		w.observe(s, vw, f, a, fdb.MACOf(mac), &router, m[4]&overrideFlag != 0)
 	}
@@ -115,12 +115,6 @@ func (w *worker) hearRouter(s *Segment, vw *view, f *frame.Frame, m frame.ICMPv6
 		router := true
 		w.observe(s, vw, f, src, fdb.MACOf(mac), &router, true)
 	}
-}
-
-// station reports whether an address is one that a station of the segment can
-// have.
-func station(a netip.Addr) bool {
-	return !a.IsUnspecified() && !a.IsMulticast() && !a.IsLoopback() && a != broadcast4
 }
 
 // observe notes that a frame says who has an address, and reports whether that is
