@@ -244,6 +244,29 @@ func udp(src uint16) *layers.UDP {
 }
 
 // The kernel takes the first tag off whatever it receives, as many a card does.
+// What arrives while the sockets become one group is taken by none of them.
+func TestAnInterfaceThatIsBusyIsOpened(t *testing.T) {
+	w := newWire(t, nic.Config{Queues: 1})
+	out := nettest.Inject(t, w.away, "far")
+	ending, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		for f := make([]byte, 60); ; {
+			select {
+			case <-ending:
+				return
+			default:
+				_ = out.TrySend(append(f[:0], "\xff\xff\xff\xff\xff\xff\x02\x00\x00\x00\x00\x01\x88\xb5 and so on, for sixty bytes or more, again and again"...))
+			}
+		}
+	}()
+	for range 20 {
+		w.open(nic.Config{Name: "nic0", Queues: 4, Offload: tap.All})
+	}
+	close(ending)
+	<-ended
+}
+
 func TestATagThatTheKernelHasTakenOffIsBack(t *testing.T) {
 	w := newWire(t, nic.Config{Offload: tap.All})
 	far := w.openFar()
